@@ -1,0 +1,1 @@
+"""Data: readers, samples, patches, augmentation."""

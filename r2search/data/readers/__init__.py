@@ -1,0 +1,1 @@
+"""The readers, one small file a data set."""

@@ -1,0 +1,1 @@
+"""Networks of the R2U-Net family."""

@@ -1,0 +1,45 @@
+"""What is written down and passed on: plain values that survive a JSON round trip."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+FORMAT = 1  # of trials.jsonl and summary.json; raised when a reader must know the difference
+
+Outcome = Literal["completed", "stopped", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochReport:
+    """What one epoch of one trial yields."""
+
+    epoch: int  # counts from 1
+    metrics: dict[str, float]  # `val/dice_mean`, `train/loss`, ...; finite
+    pixels: int  # training pixels seen in this epoch
+    seconds: dict[str, float]  # `train`, `feed` (part of train), `validate`
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialOutcome:
+    """One trial as the record tells it: its settings, every report, and how it ended."""
+
+    trial: str  # `t0007`, or the name of a baseline
+    baseline: bool
+    overrides: dict[str, Any]  # dotted key -> value drawn
+    config: dict[str, Any]  # the whole TrialConfig
+    cost: dict[str, float]  # parameters, flops (one patch, forward), epoch_seconds (predicted)
+    planned_epochs: int
+    started: float  # seconds since the study began
+    ended: float | None = None
+    outcome: Outcome | None = None  # None while it runs
+    reason: str = ""
+    worker: str = ""
+    reports: list[EpochReport] = field(default_factory=list)
+    report_times: list[float] = field(default_factory=list)  # seconds since the study began
+
+    def best(self, metric: str, goal: str) -> EpochReport | None:
+        """The best epoch by `metric`, the earlier one of equals; None without a report."""
+        sign = -1.0 if goal == "maximize" else 1.0
+        return min(self.reports, key=lambda r: (sign * r.metrics[metric], r.epoch), default=None)

@@ -1,0 +1,1 @@
+"""Where trials are shown; trials.jsonl remains the record."""
