@@ -4,20 +4,98 @@ A `TrialConfig` says everything that one training needs; a `Study` says what is 
 for how long. Nothing here imports torch or Ray.
 """
 
+import re
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # of studies and baselines: they become folder names
 
 
 class Misuse(ValueError):
     """A mistake of the person who called us; the message is one sentence with the remedy."""
 
 
+def hint(name: str, known: list[str]) -> str:
+    """The end of an error about an unknown name: the nearest known one, and all of them."""
+    near = get_close_matches(name, known, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{guess}known: {', '.join(sorted(known))}"
+
+
+def parse_duration(value: Any) -> Any:
+    """Seconds from `90`, `'90s'`, `'20m'`, `'1h30m'`; anything else is a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("a duration is written like 90s, 20m or 1h30m")
+    match = re.fullmatch(
+        r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d*)?)s?)?", str(value).strip()
+    )
+    if not match or not any(match.groups()):
+        raise ValueError("a duration is written like 90s, 20m or 1h30m")
+    units = (86400, 3600, 60, 1)
+    return sum(float(n or 0) * unit for n, unit in zip(match.groups(), units, strict=True))
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Field(gt=0),
+    WithJsonSchema({"type": ["string", "number"], "description": "as 90s, 20m or 1h30m"}),
+]
+
+
+def types_of(annotation: Any) -> set[Any]:
+    """The types that an annotation accepts; a Literal counts as the types of its values."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return set[Any]().union(*map(types_of, args))
+    if origin is Annotated:
+        return types_of(args[0])
+    return {type(value) for value in args} if origin is Literal else {annotation}
+
+
+def undo_yaml(value: Any, annotation: Any) -> Any:
+    """Mend what YAML makes of `1e-4`, a string; refuse a boolean where none is meant.
+
+    Raises ValueError for the boolean: pydantic would take it for 0 or 1.
+    """
+    types = types_of(annotation)
+    if isinstance(value, bool) and not types & {bool, Any}:
+        raise ValueError("YAML reads no, off, yes and on as booleans: put the word in quotes")
+    if not types & {int, float}:
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(undo_yaml(item, annotation) for item in value)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
 class Strict(BaseModel):
     """Frozen, and a key it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _undo_yaml(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        return undo_yaml(value, cls.model_fields[info.field_name].annotation)
 
 
 class DataConfig(Strict):
@@ -56,6 +134,9 @@ class ModelConfig(Strict):
     classes: int = Field(1, ge=1, le=255, description="1: one foreground class, by sigmoid")
 
 
+Weight = Annotated[float, Field(gt=0, le=1e6)]
+
+
 class TrainConfig(Strict):
     """How one network is trained."""
 
@@ -63,23 +144,18 @@ class TrainConfig(Strict):
     lr: float = Field(1e-3, gt=0.0, le=10.0)
     weight_decay: float = Field(1e-4, ge=0.0, le=1.0)
     lr_schedule: Literal["constant", "cosine", "plateau"] = "cosine"
-    warmup_epochs: float = Field(1.0, ge=0.0, description="linear warm-up from 0, in epochs")
+    warmup_epochs: float = Field(1.0, ge=0.0, le=1e4, description="linear warm-up, in epochs")
     batch_size: int = Field(16, ge=1, le=4096, description="patches a step")
     loss: Literal["bce", "dice", "bce_dice", "focal", "tversky"] = "bce_dice"
-    class_weights: float | tuple[float, ...] = 1.0  # weight of the foreground, or one a class
+    class_weights: Weight | Annotated[tuple[Weight, ...], Field(min_length=2)] = Field(
+        1.0, description="weight of the foreground, or one a class"
+    )
     max_epochs: int = Field(40, ge=1, description="length of the lr_schedule, in epochs")
     epoch_pixels: int = Field(
         3_000_000, ge=1_000, description="training pixels of one epoch, equal for all configs"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-
-    @field_validator("class_weights")
-    @classmethod
-    def _positive(cls, value: float | tuple[float, ...]) -> float | tuple[float, ...]:
-        if min(value, default=0.0) <= 0 if isinstance(value, tuple) else value <= 0:
-            raise ValueError("class_weights must be above 0")
-        return value
 
 
 class InferenceConfig(Strict):
@@ -93,7 +169,9 @@ class InferenceConfig(Strict):
     @model_validator(mode="after")
     def _tiles_advance(self) -> Self:
         if self.overlap * 2 > self.tile:
-            raise ValueError(f"overlap {self.overlap} is over half of tile {self.tile}")
+            raise ValueError(
+                f"overlap {self.overlap} is over half of tile {self.tile}: lower one or raise the other"
+            )
         return self
 
 
@@ -146,7 +224,7 @@ class MetricConfig(Strict):
 
 
 class BudgetConfig(Strict):
-    time: float = Field(600.0, gt=0.0, description="wall clock of the whole study, seconds")
+    time: Duration = Field(600.0, description="wall clock of the whole study")
     trials: int = Field(200, ge=1, description="trials beside the baselines")
     max_epochs: int = Field(40, ge=1, description="longest training of one trial")
 
@@ -157,8 +235,8 @@ class SearchConfig(Strict):
 
 
 class ResourcesConfig(Strict):
-    workers: Literal["auto"] | int = "auto"  # trials trained at the same time
-    gpu_share: Literal["auto"] | float = "auto"  # of one GPU, for one trial
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"  # trials trained at a time
+    gpu_share: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"  # of one GPU, a trial
 
 
 class EarlyTerminateConfig(Strict):
@@ -177,7 +255,7 @@ class ConfirmConfig(Strict):
 class Study(Strict):
     """One search: data, parameters, objective, budget, algorithms and baselines."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=NAME)
     question: str = ""
     fixed: TrialConfig  # the settings that do not vary
     parameters: tuple[Parameter, ...]

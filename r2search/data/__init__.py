@@ -1,1 +1,100 @@
 """Data: readers, samples, patches, augmentation."""
+
+from importlib import import_module
+from typing import Any
+
+from r2search.config import DataConfig, Misuse, hint
+from r2search.data.samples import (
+    Parts,
+    Sample,
+    SampleSet,
+    fingerprint,
+    split_by_subject,
+    split_within_subject,
+)
+
+# A reader is a function (root: Path | None, config: DataConfig) -> list[Sample]. Named, not
+# imported, so that one reader's libraries are no other's concern. A new data set is a line here.
+READERS = {
+    "chase_db1": "r2search.data.readers.chase_db1:chase_db1",
+    "folder": "r2search.data.readers.folder:folder",
+    "synthetic_retina": "r2search.data.readers.synthetic:synthetic_retina",
+}
+SYNTHETIC = frozenset({"synthetic_retina"})  # readers that need no folder and hold nothing real
+
+# The split that papers use: (samples) -> Parts, or None where these samples are not the usual.
+USUAL_SPLITS = {"chase_db1": "r2search.data.readers.chase_db1:usual_split"}
+
+
+def resolve(config: DataConfig) -> DataConfig:
+    """The config whose reader will be used: `otherwise` takes over when there is no data folder.
+
+    A caller who was given the folder by a person sets `otherwise` to `error`, and a missing one
+    is a Misuse. So are unknown names.
+    """
+    if config.reader not in READERS:
+        raise Misuse(
+            f"data.reader: unknown name {config.reader!r}; {hint(config.reader, list(READERS))}"
+        )
+    if config.otherwise != "error" and config.otherwise not in SYNTHETIC:
+        raise Misuse(
+            f"data.otherwise: {config.otherwise!r} is no synthetic reader; "
+            f"{hint(config.otherwise, ['error', *SYNTHETIC])}"
+        )
+    missing = config.root is None or not config.root.expanduser().exists()
+    if config.reader in SYNTHETIC or not missing:
+        return config
+    if config.otherwise != "error":
+        return config.model_copy(update={"reader": config.otherwise, "root": None})
+    if config.root is None:
+        raise Misuse(f"data.root: the reader {config.reader} needs a folder; give --data FOLDER")
+    raise Misuse(f"{config.root}: there is no such folder; check data.root or --data")
+
+
+def load(config: DataConfig, *, seed: int = 0) -> SampleSet:
+    """Read, check and split the data that `resolve` chooses; `seed` draws the split.
+
+    Misuse lists all that is wrong with the files.
+    """
+    config = resolve(config)
+    samples = read(config)
+    train, val, test = _split(config, samples, seed)
+    notes = []
+    if config.split == "within_subject":
+        notes.append(
+            "split within subjects: images of one subject may be on both sides of the split, so "
+            "scores say little about a new subject"
+        )
+    if not test:
+        notes.append("too few for a test split: no score is of images that no choice rested on")
+    return SampleSet(
+        reader=config.reader,
+        synthetic=config.reader in SYNTHETIC,
+        train=train,
+        val=val,
+        test=test,
+        fingerprint=fingerprint(samples),
+        split=config.split,
+        notes=tuple(notes),
+    )
+
+
+def read(config: DataConfig) -> list[Sample]:
+    """All samples of a resolved config, in the reader's order."""
+    root = config.root.expanduser() if config.root else None
+    samples: list[Sample] = _named(READERS[config.reader])(root, config)
+    return samples
+
+
+def _split(config: DataConfig, samples: list[Sample], seed: int) -> Parts:
+    if config.split == "within_subject":
+        return split_within_subject(samples, seed=seed)
+    usual: Parts | None = None
+    if config.reader in USUAL_SPLITS:
+        usual = _named(USUAL_SPLITS[config.reader])(samples)
+    return usual or split_by_subject(samples, seed=seed)
+
+
+def _named(path: str) -> Any:
+    module, name = path.split(":")
+    return getattr(import_module(module), name)

@@ -1,9 +1,16 @@
-"""Images with their masks, and the split of them by subject."""
+"""Images with their masks, the split of them by subject, and what is derived from their pixels."""
 
+import hashlib
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from r2search.config import Misuse
+
+MIN_STD = 1.0  # one grey level: the noise of an almost constant image is not blown up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,4 +40,95 @@ class SampleSet:
 
     @property
     def channels(self) -> int:
-        return self.train[0].image.shape[2]
+        return int(self.train[0].image.shape[2])
+
+
+Parts = tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[Sample, ...]]  # train, val, test
+Fractions = tuple[float, float, float]
+
+
+def rng_for(seed: int, *name: str | int) -> np.random.Generator:
+    """One independent stream per purpose; same seed and name, same numbers."""
+    return np.random.default_rng([seed, *(zlib.crc32(str(part).encode()) for part in name)])
+
+
+def split_by_subject(
+    samples: Sequence[Sample], fractions: Fractions = (0.6, 0.2, 0.2), *, seed: int
+) -> Parts:
+    """Train, validation and test, no subject in two of them, subjects drawn by `seed`.
+
+    Three subjects or more: each part has at least one. Two: test is empty. One: Misuse.
+    """
+    subjects = sorted({sample.subject for sample in samples})
+    if len(subjects) == 1:
+        raise Misuse(
+            f"all {len(samples)} images are of one subject ({subjects[0]}), and a score needs a "
+            "subject that was not trained on; add images of others, or accept images of one "
+            "subject on both sides: --set data.split=within_subject"
+        )
+    keys = [sample.subject for sample in samples]
+    return _parts(samples, keys, _sides(subjects, fractions, seed))
+
+
+def split_within_subject(
+    samples: Sequence[Sample], fractions: Fractions = (0.6, 0.2, 0.2), *, seed: int
+) -> Parts:
+    """As `split_by_subject`, but image by image: images of one subject may be on two sides."""
+    if len(samples) == 1:
+        raise Misuse(
+            f"there is one image only ({samples[0].id}), and a score needs an image that was not "
+            "trained on; add an image"
+        )
+    keys = [sample.id for sample in samples]
+    return _parts(samples, keys, _sides(sorted(keys), fractions, seed))
+
+
+def _sides(keys: list[str], fractions: Fractions, seed: int) -> dict[str, int]:
+    """Each key's part (0 train, 1 validation, 2 test)."""
+    total = len(keys)
+    if total == 0:
+        raise Misuse("there are no images to split; point --data to a folder that has some")
+    num_val = max(1, min(round(total * fractions[1]), total - 2))
+    num_test = max(1, min(round(total * fractions[2]), total - 1 - num_val)) if total > 2 else 0
+    order = [keys[i] for i in rng_for(seed, "split").permutation(total)]
+    side = [1] * num_val + [2] * num_test + [0] * (total - num_val - num_test)
+    return dict(zip(order, side, strict=True))
+
+
+def _parts(samples: Sequence[Sample], keys: list[str], sides: dict[str, int]) -> Parts:
+    pairs = list(zip(samples, keys, strict=True))
+    train, val, test = (tuple(s for s, key in pairs if sides[key] == side) for side in range(3))
+    return train, val, test
+
+
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """SHA-256 over ids, shapes and the bytes of image, mask and field of view, in hex.
+
+    The order of the samples plays no part. Equal fingerprints: scores are of the same pixels.
+    """
+    digest = hashlib.sha256()
+    for sample in sorted(samples, key=lambda sample: sample.id):
+        digest.update(f"{sample.id}\0{sample.image.shape}".encode())
+        for array in (sample.image, sample.mask, sample.fov):
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def standardization(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation of each channel over all pixels, grey levels, float32 (C,).
+
+    The deviation is the population's and at least MIN_STD. Both are exact: from a histogram.
+    """
+    levels = np.arange(256, dtype=np.float64)
+    mean, std = np.empty((2, image.shape[2]))
+    for channel in range(image.shape[2]):
+        counts = np.bincount(image[:, :, channel].ravel(), minlength=256)
+        mean[channel] = counts @ levels / counts.sum()
+        std[channel] = np.sqrt(counts @ (levels - mean[channel]) ** 2 / counts.sum())
+    return mean.astype(np.float32), np.maximum(std, MIN_STD).astype(np.float32)
+
+
+def standardize(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The image, (H, W, C) float32, each channel with mean 0 and standard deviation 1."""
+    mean, std = standardization(image)
+    return (image.astype(np.float32) - mean) / std

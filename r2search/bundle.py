@@ -1,0 +1,181 @@
+"""A folder that predicts by itself: weights, settings, threshold, model card.
+
+Loading needs neither Ray, Optuna nor W&B, and executes nothing: safetensors and plain YAML.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from r2search.config import Misuse, Strict, TrialConfig
+from r2search.data.readers.images import read_image
+from r2search.models.unet import UNet, build_model
+from r2search.train.hardware import Hardware, apply, detect
+from r2search.train.inference import predict_probability
+
+WEIGHTS, CONFIG, CARD, PREVIEW = "model.safetensors", "config.yaml", "card.md", "preview.png"
+FORMAT = 1
+
+
+class Manifest(Strict):
+    """config.yaml of a bundle: everything that predicting and judging the network needs."""
+
+    format: int = FORMAT
+    study: str
+    trial: str
+    epoch: int
+    config: TrialConfig  # its `inference` holds tile, overlap, batch and threshold
+    dtype: str  # as trained and scored: the same machine repeats the score with it
+    memory_format: str
+    threads: int
+    metrics: dict[str, float]  # of the exported checkpoint
+    data: dict[str, Any]  # reader, fingerprint, split
+    synthetic: bool
+    versions: dict[str, str]
+    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the network says of one image, at the image's own size."""
+
+    probability: NDArray[np.float32]  # (H, W), 0..1
+    mask: NDArray[np.bool_]  # (H, W), probability >= threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A loaded network, ready to predict."""
+
+    manifest: Manifest
+    model: UNet
+    hardware: Hardware
+
+    def predict(
+        self, image: str | Path | NDArray[np.uint8], threshold: float | None = None
+    ) -> Prediction:
+        """Segment one image: a file, or an array (H, W, C) uint8 with the trained channels."""
+        config = self.manifest.config
+        if not isinstance(image, np.ndarray):
+            image = read_image(Path(image), config.data.channels)
+        channels = config.model.in_channels
+        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
+            raise Misuse(
+                f"image: expected uint8 of shape (H, W, {channels}), got {image.dtype} of shape "
+                f"{image.shape}; convert it first"
+            )
+        apply(self.hardware)
+        probability = predict_probability(self.model, image, config.inference, self.hardware)
+        level = config.inference.threshold if threshold is None else threshold
+        return Prediction(probability=probability, mask=probability >= level)
+
+
+def save_weights(path: Path, weights: Mapping[str, torch.Tensor], facts: dict[str, str]) -> None:
+    """Write a safetensors file whole: a reader sees the old one or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(dict(weights), part, metadata=facts)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and the facts saved with them."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except FileNotFoundError:
+        raise Misuse(f"{path}: missing; export the bundle again") from None
+    except (SafetensorError, OSError) as error:
+        raise Misuse(f"{path}: not intact ({error}); copy or export it again") from None
+
+
+def export_bundle(
+    bundle_dir: Path, weights_path: Path, facts: dict[str, Any], card: str, preview: bytes
+) -> Manifest:
+    """Write a bundle whole: into a neighbour folder first, which then takes the name.
+
+    `facts` are the fields of `Manifest` but for `weights_sha256`.
+    """
+    manifest = Manifest(**facts, weights_sha256=_sha256(weights_path))
+    part = Path(tempfile.mkdtemp(prefix=".bundle-", dir=bundle_dir.parent))
+    try:
+        shutil.copyfile(weights_path, part / WEIGHTS)
+        text = yaml.safe_dump(manifest.model_dump(mode="json"), sort_keys=False)
+        (part / CONFIG).write_text(text, encoding="utf-8")
+        (part / CARD).write_text(card, encoding="utf-8")
+        (part / PREVIEW).write_bytes(preview)
+        part.chmod(0o755)
+        if bundle_dir.exists():
+            shutil.rmtree(bundle_dir)
+        part.rename(bundle_dir)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return manifest
+
+
+def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
+    """Load a bundle strictly: settings, hash and every tensor must fit, else Misuse says what.
+
+    `verify=False` leaves the hash alone: evaluating is how one learns what changed weights do.
+    """
+    folder = Path(path)
+    manifest = _read_manifest(folder)
+    weights_path = folder / WEIGHTS
+    weights, _ = read_weights(weights_path)
+    if verify and _sha256(weights_path) != manifest.weights_sha256:
+        raise Misuse(f"{weights_path}: not the file that was exported; copy the bundle again")
+    model = build_model(manifest.config.model)
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise Misuse(f"{weights_path}: does not fit {CONFIG}: {str(error).splitlines()[-1]}") from None
+    train = manifest.config.train.model_copy(
+        update={"dtype": manifest.dtype, "memory_format": manifest.memory_format}
+    )
+    hardware = detect(train, threads=manifest.threads)
+    return Bundle(manifest=manifest, model=model, hardware=hardware)
+
+
+def predict(bundle: str | Path, image: str | Path | NDArray[np.uint8]) -> Prediction:
+    """Load a bundle and segment one image with it."""
+    return load_bundle(bundle).predict(image)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise Misuse(f"{folder}: no bundle here ({CONFIG} is missing); give RUN/bundle")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if isinstance(tree, dict) and tree.get("format", 0) != FORMAT:
+            raise Misuse(
+                f"{path}: format {tree.get('format')}, this version reads {FORMAT}; "
+                "use the version of r2search that wrote it"
+            )
+        return Manifest.model_validate(tree)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Misuse(f"{path}: not YAML: {error}; copy the bundle again") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Misuse(f"{path}: {where}: {first['msg']}; copy the bundle again") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

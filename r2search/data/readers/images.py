@@ -1,0 +1,143 @@
+"""Image files to arrays: 8-bit pictures and two-valued masks; a file that is neither is named."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from r2search.config import Misuse
+
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".webp"}
+)
+ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})  # Pillow's modes with transparency
+DEEP = "has more than 8 bits a value; rescale it to 8 bits"
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted; hidden ones (such as macOS writes) are left out."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def read_image(path: Path, channels: Literal["rgb", "grey"]) -> NDArray[np.uint8]:
+    """The picture, (H, W, 3) for `rgb` or (H, W, 1) for `grey`, turned as its EXIF tag says.
+
+    For `grey`, colours become luma (ITU-R BT.601). Misuse names a file that cannot be read, has
+    another depth than 8 bits, an alpha channel, several pictures, or is grey where RGB is expected.
+    """
+    picture = _decode(path)
+    mode = picture.mode
+    if mode in ALPHA:
+        raise Misuse(f"{path}: has an alpha channel; save it without transparency")
+    if mode in ("I", "F") or mode.startswith("I;"):
+        raise Misuse(f"{path}: {DEEP}")
+    if mode in ("1", "L") and channels == "rgb":
+        raise Misuse(
+            f"{path}: is grey where RGB is expected; convert it to RGB, or read all images as "
+            "grey: --set data.channels=grey"
+        )
+    if mode not in ("1", "L", "P", "RGB"):
+        raise Misuse(f"{path}: is {mode}; save it as 8-bit RGB")
+    if mode == "P":
+        picture = picture.convert("RGB")
+    pixels = np.asarray(picture.convert("RGB" if channels == "rgb" else "L"))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """The mask, (H, W): 0 where the file is 0, 1 where it has its other value, whichever it is.
+
+    Misuse names a file that cannot be read, has colours or an alpha channel, other than two
+    values, or no foreground at all. A mask that is foreground everywhere is one.
+    """
+    picture = _decode(path)
+    pixels = np.asarray(picture.convert("L") if picture.mode == "P" else picture)
+    if picture.mode == "RGB" and (pixels == pixels[:, :, :1]).all():
+        pixels = pixels[:, :, 0]
+    if picture.mode in ALPHA:
+        raise Misuse(f"{path}: has an alpha channel; save the mask without transparency")
+    if pixels.ndim != 2:
+        raise Misuse(f"{path}: is a colour picture; save the mask in black and white")
+    values, counts = np.unique(pixels, return_counts=True)
+    low, high = values[0], values[-1]
+    if len(values) > 2:
+        share = counts[1:-1].sum() / counts.sum()
+        raise Misuse(
+            f"{path}: is not binary: {share:.2%} of its pixels lie between {low} and {high}; "
+            "threshold the mask and save it as PNG"
+        )
+    if high == 0:
+        raise Misuse(f"{path}: is all empty; mark the foreground, or take the image out")
+    if low != 0 and len(values) == 2:
+        raise Misuse(f"{path}: has the values {low} and {high}; the background must be 0")
+    return np.asarray(pixels != 0, dtype=np.uint8)
+
+
+def _decode(path: Path) -> Image.Image:
+    """The one picture of a file, in memory, in the mode that Pillow gives it."""
+    if not path.is_file():
+        raise Misuse(f"{path}: is not a file; check the path")
+    try:
+        return _by_pillow(path)
+    except Misuse:
+        raise
+    except Exception as error:  # decoders raise anything on damaged bytes
+        if path.suffix.lower() in (".tif", ".tiff"):
+            return _by_tifffile(path)
+        known = isinstance(error, UnidentifiedImageError)
+        raise _unreadable(path, "not a known image format" if known else str(error)) from None
+
+
+def _by_pillow(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        # An MPO is a JPEG with a preview behind it.
+        if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+            raise _several(path)
+        # Pillow cuts 16-bit colour down to 8 bits, or misreads it, without a word.
+        if len(picture.getbands()) > 1 and _is_deep(picture):
+            raise Misuse(f"{path}: {DEEP}")
+        picture.load()
+        return ImageOps.exif_transpose(picture)
+
+
+def _is_deep(picture: ImageFile.ImageFile) -> bool:
+    """Whether the file has over 8 bits a value; asked before the pixels are loaded."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return bool(max(picture.tag_v2[TiffImagePlugin.BITSPERSAMPLE]) > 8)
+    modes = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in picture.tile]
+    if picture.format == "PPM":
+        return any(isinstance(arg, int) and arg > 255 for args in modes for arg in args)
+    return any(";16" in str(args[0]) for args in modes)
+
+
+def _by_tifffile(path: Path) -> Image.Image:
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            if len(tiff.pages) > 1:
+                raise _several(path)
+            page = tiff.pages[0]
+            pixels = page.asarray()
+            if page.axes == "SYX":
+                pixels = np.moveaxis(pixels, 0, 2)
+        if pixels.dtype not in (np.uint8, np.bool_):
+            raise Misuse(f"{path}: {DEEP}")
+        return Image.fromarray(np.ascontiguousarray(pixels))
+    except Misuse:
+        raise
+    except Exception as error:  # decoders raise anything on damaged bytes
+        raise _unreadable(path, str(error)) from None
+
+
+def _several(path: Path) -> Misuse:
+    return Misuse(f"{path}: holds several pictures; save each as a file of its own")
+
+
+def _unreadable(path: Path, reason: str) -> Misuse:
+    return Misuse(f"{path}: cannot be read as an image ({reason}); copy or save it again")

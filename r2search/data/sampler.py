@@ -1,0 +1,108 @@
+"""Batches of random patches, cut from images in memory."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2search.config import TrialConfig
+from r2search.data.augment import build_augmentation
+from r2search.data.patches import random_positions
+from r2search.data.samples import Sample, rng_for, standardization
+
+TRIES = 10  # to find a patch with a pixel inside the field of view
+
+
+class Batch(NamedTuple):
+    """Patches of one step, new arrays that may be written to.
+
+    `images` is a view of memory in the order N, P, P, C: torch takes it as channels_last.
+    """
+
+    images: NDArray[np.float32]  # (N, C, P, P), standardised by their whole image
+    masks: NDArray[np.uint8]  # (N, P, P), class index
+    fovs: NDArray[np.bool_]  # (N, P, P), True where the loss counts
+
+
+class PatchSampler:
+    """The training patches of each epoch, the same for the same config and epoch.
+
+    An epoch is n = ceil(epoch_pixels / patch_size^2) patches, so `epoch_pixels` to within one
+    patch for every config. They are dealt evenly over `steps` = ceil(n / batch_size) batches,
+    whose sizes differ by one at most: no step rests on a small remainder.
+    """
+
+    def __init__(self, samples: Sequence[Sample], config: TrialConfig) -> None:
+        """Keep the samples, uncopied unless a side is smaller than the patch."""
+        self._patch = config.data.patch_size
+        self._seed = config.seed
+        self._augment = build_augmentation(config.data.augmentation)
+        self._scales = [standardization(sample.image) for sample in samples]
+        self._sources = [_at_least(self._patch, sample) for sample in samples]
+        self._sizes = np.array([image.shape[:2] for image, _, _ in self._sources], np.int64)
+        areas = np.array([sample.mask.size for sample in samples], np.float64)
+        self._shares = areas / areas.sum()
+        self.patches = -(-config.train.epoch_pixels // self._patch**2)
+        self.steps = -(-self.patches // config.train.batch_size)
+
+    def positions(self, epoch: int) -> NDArray[np.int64]:
+        """(image, top, left) of every patch of an epoch, (patches, 3).
+
+        An image is drawn by its area, so that every pixel is as likely. A patch without a pixel
+        of the field of view is drawn again, `TRIES` times at most.
+        """
+        rng = rng_for(self._seed, "patches", epoch)
+        places = self._draw(rng, self.patches)
+        for _ in range(TRIES):
+            blind = [n for n, place in enumerate(places) if not self._cut(place)[2].any()]
+            if not blind:
+                break
+            places[blind] = self._draw(rng, len(blind))
+        return places
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the `steps` batches of an epoch; `epoch` only names the random streams."""
+        for step, places in enumerate(np.array_split(self.positions(epoch), self.steps)):
+            seed = rng_for(self._seed, "augment", epoch, step).integers(2**32)
+            self._augment.set_random_seed(int(seed))
+            yield self._batch(places)
+
+    def _batch(self, places: NDArray[np.int64]) -> Batch:
+        shape = (len(places), self._patch, self._patch)
+        images = np.empty((*shape, self._sources[0][0].shape[2]), np.float32)
+        masks, fovs = np.empty(shape, np.uint8), np.empty(shape, np.bool_)
+        for n, place in enumerate(places):
+            image, mask, fov = self._cut(place)
+            # Copies, because the sources may be read-only and shared.
+            new = self._augment(image=image.copy(), mask=mask.copy(), fov=fov.astype(np.uint8))
+            mean, std = self._scales[place[0]]
+            np.subtract(new["image"], mean, out=images[n])
+            images[n] /= std
+            masks[n], fovs[n] = new["mask"], new["fov"]
+        return Batch(images.transpose(0, 3, 1, 2), masks, fovs)
+
+    def _draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        chosen = rng.choice(len(self._sources), count, p=self._shares)
+        return np.column_stack([chosen, random_positions(rng, self._sizes[chosen], self._patch)])
+
+    def _cut(self, place: NDArray[np.int64]) -> "Arrays":
+        index, top, left = place
+        window = np.s_[top : top + self._patch, left : left + self._patch]
+        image, mask, fov = self._sources[index]
+        return image[window], mask[window], fov[window]
+
+
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]
+
+
+def _at_least(patch: int, sample: Sample) -> Arrays:
+    """A sample's arrays, reflected at the bottom and right up to the patch; fov False there."""
+    missing = [(0, max(patch - size, 0)) for size in sample.mask.shape]
+    if not any(after for _, after in missing):
+        return sample.image, sample.mask, sample.fov
+    return (
+        np.pad(sample.image, [*missing, (0, 0)], mode="reflect"),
+        np.pad(sample.mask, missing, mode="reflect"),
+        np.pad(sample.fov, missing),
+    )

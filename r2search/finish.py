@@ -1,0 +1,186 @@
+"""What follows the training: the test split, the bundle, the report, summary.json."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2search.bundle import WEIGHTS, export_bundle, read_weights
+from r2search.config import Study, TrialConfig
+from r2search.data.samples import Sample, SampleSet
+from r2search.models.unet import UNet, build_model
+from r2search.records import TrialOutcome
+from r2search.report.card import model_card
+from r2search.report.html import write_report
+from r2search.report.pictures import errors, overlay, sheet
+from r2search.selection import incumbent
+from r2search.summary import account_time, count_trials, second_observer, summarize_study
+from r2search.train.hardware import Hardware, apply, detect
+from r2search.train.inference import predict_probability
+from r2search.train.trainer import evaluate
+from r2search.tuning.events import Ledger
+
+SHOWN_SAMPLES = 4  # validation images in the report
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A study whose training is over."""
+
+    study: Study
+    samples: SampleSet
+    run_dir: Path
+    ledger: Ledger
+    status: str  # completed, partial, interrupted
+    search_seconds: float
+    workers: int
+    threads: int  # of one worker
+    facts: dict[str, Any]  # command, versions, revision, hardware, tracking
+
+
+def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
+    """Test, export and report; returns what summary.json holds.
+
+    Without any trial to rank the status is `failed`, and there is no bundle.
+    """
+    study, samples, run_dir = trained.study, trained.samples, trained.run_dir
+    trials = list(trained.ledger.trials.values())
+    best = incumbent(trials, study.metric.name, study.metric.goal)
+    test, pictures = None, []
+    if best is not None:
+        refresh("testing")
+        test = open_test(samples, run_dir, trials, best)
+        pictures = picture(samples, run_dir, best)
+    refresh("reporting")
+    summary = summarize_study(
+        study,
+        samples,
+        trials,
+        **trained.facts,
+        status=trained.status if best is not None else "failed",
+        space={"path": "space.yaml", "sha256": sha256(run_dir / "space.yaml")},
+        test=test,
+        trials=count_trials(trials, trained.ledger.infeasible),
+        time=account_time(
+            trials,
+            trained.ledger.elapsed(),
+            trained.search_seconds,
+            study.budget.time,
+            trained.workers,
+        ),
+    )
+    summary["optimism"] = optimism(summary)
+    if best is not None:
+        summary["bundle"] = "bundle"
+        export(trained, best, summary, pictures[0][1])
+    write_report(run_dir / "report.html", summary, trials, pictures)
+    write_json(run_dir / "summary.json", summary)
+    return summary
+
+
+def open_test(
+    samples: SampleSet, run_dir: Path, trials: list[TrialOutcome], best: TrialOutcome
+) -> dict[str, Any] | None:
+    """Score the incumbent and every baseline on the test split, once; None if it is empty."""
+    if not samples.test:
+        return None
+    baselines = [trial for trial in trials if trial.baseline]
+    scored: dict[str, dict[str, float] | None] = {trial.trial: None for trial in baselines}
+    for trial in {trial.trial: trial for trial in [best, *baselines]}.values():
+        if trial.reports and trial.outcome != "failed":
+            model, config, hardware = restore(run_dir, trial)
+            metrics, _ = evaluate(model, samples.test, config.inference, hardware)
+            scored[trial.trial] = metrics
+    return {
+        "incumbent": scored[best.trial],
+        "baselines": {trial.trial: scored[trial.trial] for trial in baselines},
+        "second_observer": second_observer(samples.test),
+    }
+
+
+def picture(samples: SampleSet, run_dir: Path, best: TrialOutcome) -> list[tuple[str, bytes]]:
+    """Captioned PNG sheets of validation images: image, mask, prediction, errors."""
+    model, config, hardware = restore(run_dir, best)
+    pictures = []
+    for sample in samples.val[:SHOWN_SAMPLES]:
+        probability = predict_probability(
+            model, sample.image, config.inference, hardware, fov=sample.fov
+        )
+        predicted = probability >= config.inference.threshold
+        pictures.append((f"validation image {sample.id}", sample_sheet(sample, predicted)))
+    return pictures
+
+
+def sample_sheet(sample: Sample, predicted: NDArray[np.bool_]) -> bytes:
+    """PNG of one image: image | mask | prediction | errors."""
+    mask = sample.mask > 0
+    row = [
+        sample.image,
+        overlay(sample.image, mask),
+        overlay(sample.image, predicted),
+        errors(sample.image, predicted, mask, sample.fov),
+    ]
+    buffer = io.BytesIO()
+    sheet([row], ["image", "mask", "prediction", "errors"]).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def restore(run_dir: Path, trial: TrialOutcome) -> tuple[UNet, TrialConfig, Hardware]:
+    """The network of a trial's best epoch, ready to predict on this machine."""
+    config = TrialConfig.model_validate(trial.config)
+    model = build_model(config.model)
+    weights, _ = read_weights(run_dir / "checkpoints" / trial.trial / WEIGHTS)
+    model.load_state_dict(weights)
+    hardware = detect(config.train, threads=os.cpu_count())
+    apply(hardware)
+    return model, config, hardware
+
+
+def export(
+    trained: Trained, best: TrialOutcome, summary: dict[str, Any], preview: bytes
+) -> None:
+    """Write the bundle of the incumbent."""
+    config = TrialConfig.model_validate(best.config)
+    hardware = detect(config.train, threads=trained.threads)
+    data = {key: summary["data"][key] for key in ("reader", "fingerprint", "split", "notes")}
+    facts = {
+        "study": trained.study.name,
+        "trial": best.trial,
+        "epoch": summary["incumbent"]["epoch"],
+        "config": config,
+        "dtype": hardware.dtype,
+        "memory_format": hardware.memory_format,
+        "threads": hardware.threads,
+        "metrics": summary["incumbent"]["metrics"],
+        "data": data,
+        "synthetic": trained.samples.synthetic,
+        "versions": summary["versions"],
+    }
+    weights_path = trained.run_dir / "checkpoints" / best.trial / WEIGHTS
+    export_bundle(trained.run_dir / "bundle", weights_path, facts, model_card(summary), preview)
+
+
+def optimism(summary: dict[str, Any]) -> float | None:
+    """Validation minus test, of the objective; None without a test score."""
+    name = summary["objective"]["name"].removeprefix("val/")
+    if not summary["test"] or not summary["incumbent"]:
+        return None
+    return float(summary["incumbent"]["value"] - summary["test"]["incumbent"][name])
+
+
+def write_json(path: Path, facts: dict[str, Any]) -> None:
+    """Write a JSON file whole."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(facts, indent=2, default=str, allow_nan=False), encoding="utf-8")
+    os.replace(part, path)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

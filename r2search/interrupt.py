@@ -1,0 +1,27 @@
+"""Ctrl-C and SIGTERM: the first asks the study to end well, the second ends it at once."""
+
+import signal
+from types import FrameType
+from typing import Self
+
+
+class Interrupt:
+    """While entered in the main thread, `signal` holds the first signal that came, or None."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        for number in self._before:
+            signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise SystemExit(128 + number)
+        self.signal = number

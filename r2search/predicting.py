@@ -1,0 +1,142 @@
+"""An exported network at work: files in, masks out; labelled images in, scores out."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from r2search.bundle import Bundle, Prediction, load_bundle
+from r2search.config import Misuse
+from r2search.data import load
+from r2search.data.readers.images import IMAGE_SUFFIXES, read_image
+from r2search.data.samples import Sample
+from r2search.report.pictures import overlay
+from r2search.train.hardware import apply
+from r2search.train.trainer import evaluate
+
+
+def predict_files(
+    bundle_dir: Path,
+    inputs: list[Path],
+    out_dir: Path,
+    threshold: float | None,
+    console: Console,
+) -> int:
+    """Write NAME_mask.png, NAME_probability.png (16 bit) and NAME_overlay.png for every image.
+
+    All have the image's own size. A bad file is named at the end and costs only itself; the
+    result is the exit code, 1 when there was one.
+    """
+    if threshold is not None and not 0 < threshold < 1:
+        raise Misuse(f"--threshold {threshold}: must lie between 0 and 1")
+    bundle = load_bundle(bundle_dir)
+    files = find_images(inputs)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misuse(f"-o {out_dir}: cannot be made ({error.strerror}); name another") from None
+    if bundle.manifest.synthetic:
+        console.print("This network was trained on synthetic data: its masks mean nothing.")
+    bad: list[str] = []
+    for name, path in track(files.items(), "predicting", len(files), console=console):
+        try:
+            image = read_image(path, bundle.manifest.config.data.channels)
+        except Misuse as error:
+            bad.append(str(error))
+            continue
+        write_prediction(out_dir, name, image, bundle.predict(image, threshold))
+    console.print(f"{len(files) - len(bad)} of {len(files)} images predicted, in {out_dir}")
+    for problem in bad:
+        print(f"r2search: {problem}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def find_images(inputs: list[Path]) -> dict[str, Path]:
+    """Output name -> image file, for files and for folders of images.
+
+    Raises Misuse for what does not exist, for an empty folder and for two files of one name.
+    """
+    paths: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            if not inside:
+                raise Misuse(f"{path}: no images in this folder; known: {sorted(IMAGE_SUFFIXES)}")
+            paths += inside
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise Misuse(f"{path}: no such file; give an image or a folder of images")
+    found: dict[str, Path] = {}
+    for path in paths:
+        if found.setdefault(path.stem, path) != path:
+            raise Misuse(
+                f"{path}: would overwrite the results of {found[path.stem]}; "
+                "predict them into different folders"
+            )
+    return found
+
+
+def write_prediction(
+    out_dir: Path, name: str, image: NDArray[np.uint8], prediction: Prediction
+) -> None:
+    """Mask (0 and 255), probability (0..65535 for 0..1) and overlay, as PNG."""
+    mask = np.where(prediction.mask, 255, 0).astype(np.uint8)
+    probability = np.round(prediction.probability * 65535).astype(np.uint16)
+    Image.fromarray(mask).save(out_dir / f"{name}_mask.png")
+    Image.fromarray(probability).save(out_dir / f"{name}_probability.png")
+    Image.fromarray(overlay(image, prediction.mask)).save(out_dir / f"{name}_overlay.png")
+
+
+def evaluate_bundle(
+    bundle_dir: Path,
+    data_root: str | None,
+    reader: str | None,
+    split: str,
+    csv_path: Path,
+    console: Console,
+) -> int:
+    """Predict labelled images anew, print the metrics and write them per image as CSV.
+
+    No stored score is read: other weights give another answer. The split is the one that the
+    study made of the same images, with the same seed.
+    """
+    bundle = load_bundle(bundle_dir, verify=False)
+    samples = _labelled(bundle, data_root, reader, split)
+    if not samples:
+        raise Misuse(f"--split {split}: no image in it; choose another split")
+    apply(bundle.hardware)
+    inference = bundle.manifest.config.inference
+    metrics, per_image = evaluate(bundle.model, samples, inference, bundle.hardware)
+    table = Table("metric", "value", title=f"{len(samples)} images, split {split}")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.8f}")
+    console.print(table)
+    csv_path.parent.mkdir(parents=True, exist_ok=True)
+    with csv_path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", *metrics])
+        for name, scores in per_image:
+            writer.writerow([name, *(scores[key] for key in metrics)])
+    console.print(f"per image: {csv_path}")
+    return 0
+
+
+def _labelled(
+    bundle: Bundle, data_root: str | None, reader: str | None, split: str
+) -> tuple[Sample, ...]:
+    trained = bundle.manifest.config
+    update: dict[str, object] = {"reader": reader or trained.data.reader}
+    if data_root is not None:
+        update |= {"root": Path(data_root), "otherwise": "error"}
+    samples = load(trained.data.model_copy(update=update), seed=trained.seed)
+    parts = {"train": samples.train, "val": samples.val, "test": samples.test}
+    if split == "all":
+        return samples.train + samples.val + samples.test
+    return parts[split]

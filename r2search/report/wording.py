@@ -1,0 +1,110 @@
+"""The words and numbers of a summary, the same for the terminal and for report.html."""
+
+from typing import Any
+
+Summary = dict[str, Any]  # summary.json: a key that is not yet produced is None or absent
+
+STATUS = {
+    "completed": "",
+    "partial": "Partial result: a part of this study is missing.",
+    "interrupted": "Interrupted: the study ended before its budget was used.",
+    "failed": "Failed: the study has no result.",
+}
+
+
+def part(summary: Summary, *keys: str) -> dict[str, Any]:
+    """The mapping under `keys`, or an empty one where any of them is None or absent."""
+    for key in keys:
+        summary = summary.get(key) or {}
+    return summary
+
+
+def number(value: float | None) -> str:
+    """A score with three decimals; `n/a` when there is none."""
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{100 * share:.0f} %"
+
+
+def count(value: float | None) -> str:
+    """A number of things, thousands separated."""
+    return "n/a" if value is None else f"{round(value):,}"
+
+
+def duration(seconds: float | None) -> str:
+    """Minutes and seconds as `m:ss`, from one hour on `h:mm:ss`."""
+    if seconds is None:
+        return "n/a"
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def drawn(value: Any) -> str:
+    """A drawn value, floats with three significant digits."""
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(drawn(item) for item in value) + ")"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def objective(summary: Summary) -> tuple[str, str, float | None]:
+    """Name and goal of the objective, and what the second human observer reaches in it."""
+    found = part(summary, "objective")
+    name, goal = found.get("name") or "val/dice_mean", found.get("goal") or "maximize"
+    return name, goal, found.get("second_observer")
+
+
+def compare(value: float, other: float, goal: str) -> str:
+    """How `value` stands against `other`, plainly: `0.012 better than`."""
+    gain = round(value - other if goal == "maximize" else other - value, 3)
+    if gain == 0:
+        return "equal to"
+    return f"{abs(gain):.3f} {'better' if gain > 0 else 'worse'} than"
+
+
+def verdict(summary: Summary) -> list[str]:
+    """Sentences: the incumbent's objective, then how it stands against each yardstick."""
+    name, goal, observer = objective(summary)
+    best = part(summary, "incumbent")
+    if not best:
+        return ["No trial has yielded a network."]
+    value = best["value"]
+    lines = [f"{best['trial']} reaches {name} {number(value)} at epoch {best['epoch']}."]
+    for label, baseline in part(summary, "baselines").items():
+        if label == best["trial"]:
+            lines.append(f"It is a baseline: no trial of the search was better than {label}.")
+        elif baseline:
+            against = f"{compare(value, baseline['value'], goal)} baseline {label}"
+            lines.append(f"It is {against} ({number(baseline['value'])}).")
+        else:
+            lines.append(f"Baseline {label} has no result: there is nothing to compare with.")
+    if observer is not None:
+        against = f"{compare(value, observer, goal)} the second human observer"
+        lines.append(f"It is {against} ({number(observer)}).")
+    return lines
+
+
+def warnings(summary: Summary) -> list[str]:
+    """What a reader must know before believing any number."""
+    data = part(summary, "data")
+    lines = []
+    if data.get("synthetic"):
+        lines.append("Synthetic data: these numbers say nothing about real images.")
+    if data.get("split") == "within_subject":
+        lines.append(
+            "Split within subjects: images of one subject were both trained on and scored, "
+            "so the scores are too good for new subjects."
+        )
+    status = summary.get("status") or "interrupted"
+    return lines + [line for line in [STATUS.get(status, f"Status: {status}.")] if line]
+
+
+def test_rows(summary: Summary) -> list[tuple[str, dict[str, float]]]:
+    """Rows of the test split, incumbent first; empty while the split is closed."""
+    test = part(summary, "test")
+    named = [("incumbent", test.get("incumbent"))]
+    named += [(f"baseline {name}", row) for name, row in part(test, "baselines").items()]
+    named += [("second observer", test.get("second_observer"))]
+    return [(name, row) for name, row in named if row]

@@ -1,0 +1,116 @@
+"""One configuration, trained without a search; it leaves the same run folder behind."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from r2search.bundle import WEIGHTS, save_weights
+from r2search.config import Misuse, Study, hint
+from r2search.finish import Trained, finish
+from r2search.interrupt import Interrupt
+from r2search.models.cost import model_cost
+from r2search.report.screen import print_summary
+from r2search.space import trial_config
+from r2search.study import claim, open_run, prepare
+from r2search.train.hardware import apply, detect
+from r2search.train.trainer import Trainer
+from r2search.tuning.events import Ledger
+
+TRIAL = "t0001"
+
+
+def train_one(
+    study: Study,
+    run_dir: Path,
+    *,
+    baseline: str | None = None,
+    command: str = "",
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Train the fixed settings of a study, or one of its baselines, for budget.max_epochs.
+
+    Prints a line an epoch. Returns what summary.json holds. Raises Misuse for an unknown
+    baseline and for what `prepare` refuses.
+    """
+    if baseline is not None and baseline not in study.baselines:
+        raise Misuse(f"--baseline {baseline}: {hint(baseline, list(study.baselines))}")
+    study, samples = prepare(study)
+    overrides = study.baselines[baseline] if baseline else {}
+    config = trial_config(study, overrides)
+    study = study.model_copy(update={"parameters": (), "baselines": {}})
+    run_dir = claim(run_dir)
+    console = console or Console()
+    facts = open_run(study, run_dir, command)
+    hardware = detect(config.train, threads=os.cpu_count())
+    apply(hardware)
+    facts["hardware"] |= {"workers": 1, "threads_per_worker": hardware.threads}
+    facts["tracking"] = {"mode": "disabled", "not_uploaded": []}
+    ledger = Ledger(run_dir / "trials.jsonl")
+    planned = study.budget.max_epochs
+    patch = config.data.patch_size
+    cost = model_cost(config.model, patch, patch)
+    ledger.start(
+        trial=TRIAL,
+        baseline=False,
+        overrides=overrides,
+        config=config.model_dump(mode="json"),
+        cost={"parameters": cost.parameters, "flops": cost.flops, "epoch_seconds": 0.0},
+        planned_epochs=planned,
+    )
+    with Interrupt() as interrupt:
+        _train(study, Trainer(config, samples, horizon=planned, hardware=hardware), run_dir,
+               ledger, interrupt, console)
+        trained = Trained(
+            study=study,
+            samples=samples,
+            run_dir=run_dir,
+            ledger=ledger,
+            status="completed" if interrupt.signal is None else "interrupted",
+            search_seconds=ledger.elapsed(),
+            workers=1,
+            threads=hardware.threads,
+            facts=facts,
+        )
+        summary = finish(trained, lambda phase: console.print(phase))
+    ledger.close()
+    print_summary(console, summary, run_dir)
+    return summary
+
+
+def _train(
+    study: Study,
+    trainer: Trainer,
+    run_dir: Path,
+    ledger: Ledger,
+    interrupt: Interrupt,
+    console: Console,
+) -> None:
+    """Train to the end or to a signal; the best epoch's weights go to disk."""
+    metric = study.metric
+    weights_path = run_dir / "checkpoints" / TRIAL / WEIGHTS
+    weights_path.parent.mkdir()
+    while len(ledger.trials[TRIAL].reports) < study.budget.max_epochs:
+        if interrupt.signal is not None:
+            ledger.end(TRIAL, "interrupted", "by a signal")
+            return
+        try:
+            report = trainer.run_epoch()
+        except FloatingPointError as error:
+            ledger.end(TRIAL, "failed", str(error))
+            console.print(f"failed: {error}")
+            return
+        ledger.report(TRIAL, report, worker="")
+        best = ledger.trials[TRIAL].best(metric.name, metric.goal)
+        assert best is not None
+        if best.epoch == report.epoch:
+            save_weights(weights_path, trainer.weights(), {"epoch": str(report.epoch)})
+        left = (study.budget.max_epochs - report.epoch) * ledger.elapsed() / report.epoch
+        console.print(
+            f"epoch {report.epoch}/{study.budget.max_epochs}  "
+            f"loss {report.metrics['train/loss']:.4f}  "
+            f"{metric.name} {report.metrics[metric.name]:.4f}  "
+            f"best {best.metrics[metric.name]:.4f}  about {left / 60:.0f} min left"
+        )
+    ledger.end(TRIAL, "completed")

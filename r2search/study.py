@@ -1,0 +1,247 @@
+"""The whole way of a study: preflight, search, test, bundle, report."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from r2search.config import Misuse, Study, hint
+from r2search.data import load, resolve
+from r2search.data.samples import SampleSet
+from r2search.environment import machine, revision, versions
+from r2search.finish import Trained, finish, write_json
+from r2search.interrupt import Interrupt
+from r2search.records import TrialOutcome
+from r2search.report.screen import Screen, ScreenState, print_summary
+from r2search.selection import incumbent
+from r2search.space import dump_study
+from r2search.summary import count_trials, second_observer
+from r2search.train.metrics import METRICS
+from r2search.tuning.budget import search_seconds
+from r2search.tuning.engine import Slots, measure_slots, ray_session, search
+from r2search.tuning.events import Ledger
+from r2search.tuning.trackers import Tracker
+
+Tracking = Literal["offline", "online", "disabled"]
+
+log = logging.getLogger(__name__)
+
+
+def run_study(
+    study: Study,
+    run_dir: Path,
+    *,
+    tracking: Tracking = "offline",
+    command: str = "",
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Search, test the best once, export it, report. Returns what summary.json holds.
+
+    Raises Misuse, before anything is started, for bad data, a bad space or a run folder in use.
+    """
+    study, samples = prepare(study)
+    run_dir = claim(run_dir)
+    console = console or Console()
+    facts = open_run(study, run_dir, command)
+    ledger = Ledger(run_dir / "trials.jsonl")
+    with Interrupt() as interrupt, Screen(console) as screen:
+        show = _shower(study, samples, ledger, screen)
+        show("starting")
+
+        def stopping() -> bool:
+            late = ledger.elapsed() > search_seconds(study.budget)
+            return late or interrupt.signal is not None
+
+        trackers = open_trackers(study, run_dir, tracking)
+        slots, status, began = None, "completed", ledger.elapsed()
+        try:
+            with ray_session(samples) as samples_ref:
+                show("calibrating")
+                slots = measure_slots(study)
+                note_study(study, samples, ledger, slots)
+                show("searching")
+                began = ledger.elapsed()
+                search(
+                    study, samples, samples_ref, slots, run_dir, ledger, trackers, show, stopping
+                )
+        except Misuse:
+            raise
+        except Exception as error:  # what is finished is kept, whatever ended the search
+            log.exception("the search ended by an error")
+            screen.note(f"the search ended by an error ({error}); finishing what there is")
+            status = "partial"
+        searched = ledger.elapsed() - began
+        for tracker in trackers:
+            tracker.close()
+        if interrupt.signal is not None:
+            status = "interrupted"
+        names = list(ledger.trials)
+        facts["hardware"] |= describe_slots(slots)
+        facts["tracking"] = {
+            "mode": tracking,
+            "not_uploaded": names if tracking == "offline" else [],
+        }
+        summary = finish(
+            Trained(
+                study=study,
+                samples=samples,
+                run_dir=run_dir,
+                ledger=ledger,
+                status=status,
+                search_seconds=searched,
+                workers=slots.workers.count if slots else 1,
+                threads=slots.workers.threads if slots else 1,
+                facts=facts,
+            ),
+            show,
+        )
+    ledger.close()
+    print_summary(console, summary, run_dir)
+    return summary
+
+
+def prepare(study: Study) -> tuple[Study, SampleSet]:
+    """Load the images, and fit the study to them: the reader in use, the number of channels.
+
+    Raises Misuse for bad data, and for an objective that validation does not yield.
+    """
+    known = [f"val/{name}" for name in METRICS]
+    if study.metric.name not in known:
+        raise Misuse(
+            f"metric.name: unknown metric {study.metric.name!r}; {hint(study.metric.name, known)}"
+        )
+    data = resolve(study.fixed.data)
+    if data.root is not None:
+        data = data.model_copy(update={"root": data.root.resolve()})
+    samples = load(data, seed=study.search.seed)
+    model = study.fixed.model.model_copy(update={"in_channels": samples.channels})
+    fixed = study.fixed.model_copy(update={"data": data, "model": model})
+    return study.model_copy(update={"fixed": fixed}), samples
+
+
+def claim(run_dir: Path) -> Path:
+    """Make the run folder; Misuse when something is in it already."""
+    run_dir = run_dir.resolve()
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise Misuse(f"--out {run_dir}: not an empty folder; name a new one")
+    try:
+        (run_dir / "checkpoints").mkdir(parents=True)
+    except OSError as error:
+        raise Misuse(f"--out {run_dir}: cannot be made ({error.strerror}); name another") from None
+    return run_dir
+
+
+def open_run(study: Study, run_dir: Path, command: str) -> dict[str, Any]:
+    """Write down what is about to run: space.yaml and environment.json."""
+    (run_dir / "space.yaml").write_text(dump_study(study), encoding="utf-8")
+    facts: dict[str, Any] = {
+        "command": command,
+        "versions": versions(),
+        "revision": revision(),
+        "hardware": machine(),
+    }
+    write_json(run_dir / "environment.json", facts | {"seed": study.search.seed})
+    return facts
+
+
+def open_trackers(study: Study, run_dir: Path, tracking: Tracking) -> list[Tracker]:
+    """The trackers of a study: none, or Weights & Biases."""
+    if tracking == "disabled":
+        return []
+    from r2search.tuning.trackers.wandb import WandbTracker
+
+    return [WandbTracker(study, run_dir, tracking)]
+
+
+def note_study(study: Study, samples: SampleSet, ledger: Ledger, slots: Slots) -> None:
+    """The first line of trials.jsonl: what a replay must know."""
+    ledger.begin(
+        name=study.name,
+        metric=study.metric.model_dump(),
+        early_terminate=study.early_terminate.model_dump(),
+        budget=study.budget.model_dump(),
+        search=study.search.model_dump(),
+        workers=slots.workers.count,
+        rate={
+            "flops_per_s": slots.rate.flops_per_s,
+            "elements_per_s": slots.rate.elements_per_s,
+        },
+        data=samples.fingerprint,
+    )
+
+
+def describe_slots(slots: Slots | None) -> dict[str, Any]:
+    """The workers of a study, for its summary."""
+    if slots is None:
+        return {}
+    return {
+        "workers": slots.workers.count,
+        "threads_per_worker": slots.workers.threads,
+        "gpus_per_worker": slots.workers.gpus,
+        "gflops_per_worker": slots.rate.flops_per_s / 1e9,
+    }
+
+
+def _shower(
+    study: Study, samples: SampleSet, ledger: Ledger, screen: Screen
+) -> Callable[..., None]:
+    """A function that shows where the study stands; with a word, a new phase of it."""
+    second = second_observer(samples.val)
+    value = second[study.metric.name.removeprefix("val/")] if second else None
+    current = ""
+
+    def show(phase: str = "") -> None:
+        nonlocal current
+        current = phase or current
+        screen.update(screen_state(study, samples.synthetic, ledger, current, value))
+
+    return show
+
+
+def screen_state(
+    study: Study, synthetic: bool, ledger: Ledger, phase: str, second: float | None
+) -> ScreenState:
+    """What the screen shows, from the ledger alone."""
+    name, goal = study.metric.name, study.metric.goal
+    trials = list(ledger.trials.values())
+    best = incumbent(trials, name, goal)
+    report = best.best(name, goal) if best else None
+    baselines: dict[str, float | None] = dict.fromkeys(study.baselines)
+    running = []
+    for trial in trials:
+        own = trial.best(name, goal)
+        value = own.metrics[name] if own else None
+        if trial.baseline:
+            baselines[trial.trial] = value
+        if trial.outcome is None:
+            running.append((trial.trial, len(trial.reports), trial.planned_epochs, value))
+    counts = count_trials(trials, ledger.infeasible)
+    return ScreenState(
+        name=study.name,
+        synthetic=synthetic,
+        elapsed_s=ledger.elapsed(),
+        budget_s=study.budget.time,
+        running=running,
+        counts={key: counts[key] for key in ("completed", "stopped", "failed", "infeasible")},
+        incumbent=(best.trial, report.metrics[name], report.epoch) if best and report else None,
+        baselines=baselines,
+        second_observer=second,
+        sparkline=best_so_far(trials, name, goal),
+        phase=phase,
+    )
+
+
+def best_so_far(trials: list[TrialOutcome], metric: str, goal: str) -> list[float]:
+    """The best value of the objective after every report, in order of time."""
+    points = sorted(
+        (t, report.metrics[metric])
+        for trial in trials
+        for t, report in zip(trial.report_times, trial.reports, strict=True)
+    )
+    keep: Callable[[float, float], float] = max if goal == "maximize" else min
+    values: list[float] = []
+    for _, value in points:
+        values.append(keep(value, values[-1]) if values else value)
+    return values

@@ -1,0 +1,125 @@
+"""summary.json: the facts of a finished study, for a script. Pure."""
+
+from collections import Counter
+from typing import Any
+
+from r2search.config import Study
+from r2search.data.samples import Sample, SampleSet
+from r2search.records import FORMAT, TrialOutcome
+from r2search.selection import incumbent
+from r2search.train.metrics import score, summarize
+
+# Every key of the format, in order; one that is not produced yet is null.
+KEYS = (
+    "format status name question command space data objective incumbent baselines confirmed test "
+    "optimism audit trials time tracking hardware versions revision bundle"
+).split()
+
+
+def summarize_study(
+    study: Study, samples: SampleSet, trials: list[TrialOutcome], **facts: Any
+) -> dict[str, Any]:
+    """What is known of a study; `facts` fill the keys that its trials do not tell."""
+    metric = study.metric
+    best = incumbent(trials, metric.name, metric.goal)
+    baselines = {trial.trial: trial for trial in trials if trial.baseline}
+    summary: dict[str, Any] = dict.fromkeys(KEYS)
+    second = second_observer(samples.val)
+    split, _, name = metric.name.partition("/")
+    summary.update(
+        format=FORMAT,
+        name=study.name,
+        question=study.question,
+        data=describe_data(samples),
+        objective={
+            "name": metric.name,
+            "goal": metric.goal,
+            "second_observer": second[name] if second and split == "val" else None,
+        },
+        incumbent=describe_trial(study, best) if best else None,
+        baselines={
+            name: describe_trial(study, baselines[name]) if name in baselines else None
+            for name in study.baselines
+        },
+    )
+    unknown = set(facts) - set(KEYS)
+    assert not unknown, unknown
+    return summary | facts
+
+
+def describe_trial(study: Study, trial: TrialOutcome) -> dict[str, Any] | None:
+    """A trial by its best epoch; None when it has none or failed."""
+    best = trial.best(study.metric.name, study.metric.goal)
+    if best is None or trial.outcome == "failed":
+        return None
+    return {
+        "trial": trial.trial,
+        "epoch": best.epoch,
+        "value": best.metrics[study.metric.name],
+        "metrics": best.metrics,
+        "overrides": trial.overrides,
+        "config": trial.config,
+        "epochs": len(trial.reports),
+        "planned_epochs": trial.planned_epochs,
+        "share_of_schedule": trial.planned_epochs / study.budget.max_epochs,
+        "parameters": trial.cost["parameters"],
+        "seconds": sum(sum(_spent(r.seconds)) for r in trial.reports),
+    }
+
+
+def describe_data(samples: SampleSet) -> dict[str, Any]:
+    """Where the images come from and how they are split."""
+    parts = {"train": samples.train, "val": samples.val, "test": samples.test}
+    return {
+        "reader": samples.reader,
+        "fingerprint": samples.fingerprint,
+        "synthetic": samples.synthetic,
+        "split": samples.split,
+        "notes": list(samples.notes),
+        "counts": {name: len(part) for name, part in parts.items()},
+        "subjects": {name: sorted({s.subject for s in part}) for name, part in parts.items()},
+    }
+
+
+def second_observer(samples: tuple[Sample, ...]) -> dict[str, float] | None:
+    """A second human observer scored like a network; None unless every image has one."""
+    scores = [
+        score(s.second_mask.astype("float32"), s.mask, s.fov, threshold=0.5)
+        for s in samples
+        if s.second_mask is not None
+    ]
+    return summarize(scores) if scores and len(scores) == len(samples) else None
+
+
+def count_trials(trials: list[TrialOutcome], infeasible: int) -> dict[str, int]:
+    """How the search's own trials ended; baselines are counted apart."""
+    own = Counter(trial.outcome for trial in trials if not trial.baseline)
+    return {
+        "total": own.total(),
+        "completed": own["completed"],
+        "stopped": own["stopped"],
+        "failed": own["failed"],
+        "interrupted": own["interrupted"],
+        "infeasible": infeasible,
+        "baselines": sum(trial.baseline for trial in trials),
+    }
+
+
+def account_time(
+    trials: list[TrialOutcome], wall: float, search_wall: float, budget: float, workers: int
+) -> dict[str, float]:
+    """Where the time went, in seconds; goodput is the share of worker time spent training."""
+    train = sum(r.seconds["train"] for t in trials for r in t.reports)
+    validate = sum(r.seconds["validate"] for t in trials for r in t.reports)
+    return {
+        "wall_s": wall,
+        "budget_s": budget,
+        "search_s": search_wall,
+        "train_s": train,
+        "validate_s": validate,
+        "goodput": train / (search_wall * workers) if search_wall else 0.0,
+    }
+
+
+def _spent(seconds: dict[str, float]) -> list[float]:
+    return [seconds["train"], seconds["validate"]]  # feed is a part of train

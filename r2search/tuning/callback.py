@@ -1,0 +1,124 @@
+"""Ray's callback: what happens goes into the ledger, to the trackers and onto the screen."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from r2search.config import Study
+from r2search.records import EpochReport
+from r2search.selection import ranking
+from r2search.tuning.events import Ledger
+from r2search.tuning.trackers import Tracker
+
+KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
+
+log = logging.getLogger(__name__)
+
+
+def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
+    """A callback that raises ends the whole search: log it instead."""
+
+    @wraps(method)
+    def guarded(self: "StudyCallback", *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception:
+            log.exception("%s failed; the search goes on", method.__name__)
+
+    return guarded
+
+
+class StudyCallback(Callback):  # type: ignore[misc]  # ray has no types
+    """Turns Ray's events into the study's."""
+
+    def __init__(
+        self,
+        study: Study,
+        ledger: Ledger,
+        trackers: list[Tracker],
+        checkpoints_dir: Path,
+        refresh: Callable[[], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._study = study
+        self._ledger = ledger
+        self._trackers = trackers
+        self._checkpoints_dir = checkpoints_dir
+        self._refresh = refresh
+        self._stopping = stopping
+
+    @_never_raises
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        name = trial.config["name"]
+        if name in self._ledger.trials:
+            return
+        facts = {key: trial.config[key] for key in ("baseline", "overrides", "config", "cost")}
+        self._ledger.start(trial=name, planned_epochs=trial.config["planned_epochs"], **facts)
+        for tracker in self._trackers:
+            tracker.start(self._ledger.trials[name])
+
+    @_never_raises
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        name = trial.config["name"]
+        report = EpochReport(**result["report"])
+        self._ledger.report(name, report, result["worker"])
+        for tracker in self._trackers:
+            tracker.report(name, report)
+
+    @_never_raises
+    def on_trial_complete(
+        self, iteration: int, trials: list[Any], trial: Any, **info: Any
+    ) -> None:
+        name = trial.config["name"]
+        if name not in self._ledger.trials:
+            return  # asked for, never started
+        record = self._ledger.trials[name]
+        epochs = len(record.reports)
+        if epochs >= record.planned_epochs:
+            self._ledger.end(name, "completed")
+        elif self._stopping():
+            self._ledger.end(name, "interrupted", "the study ended")
+        else:
+            self._ledger.end(name, "stopped", f"by {self._study.early_terminate.type}")
+        self._close(name)
+
+    @_never_raises
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        name = trial.config["name"]
+        if name in self._ledger.trials:
+            self._ledger.end(name, "failed", _last_line(trial))
+            self._close(name)
+
+    @_never_raises
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._refresh()
+
+    def _close(self, name: str) -> None:
+        for tracker in self._trackers:
+            tracker.end(self._ledger.trials[name])
+        self._prune_checkpoints()
+
+    def _prune_checkpoints(self) -> None:
+        metric = self._study.metric
+        trials = self._ledger.trials.values()
+        ranked = [t for t in ranking(trials, metric.name, metric.goal) if t.outcome]
+        kept = {t.trial for t in ranked[:KEPT_CHECKPOINTS]}
+        for trial in trials:
+            if trial.outcome and not trial.baseline and trial.trial not in kept:
+                shutil.rmtree(self._checkpoints_dir / trial.trial, ignore_errors=True)
+
+
+def _last_line(trial: Any) -> str:
+    """What went wrong, in one line: the last of the worker's traceback."""
+    if trial.error_file and os.path.exists(trial.error_file):
+        lines = Path(trial.error_file).read_text(errors="replace").strip().splitlines()
+        return lines[-1][:500] if lines else "failed without a message"
+    return "failed without a message"

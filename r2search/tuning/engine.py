@@ -1,0 +1,181 @@
+"""A study becomes a Ray Tune run."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Read by ray when it is imported or when a run starts.
+_ENVIRONMENT = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # data paths stay what they were
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing goes out to the network
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials.jsonl replaces them
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # launch decides what a signal means
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # a resumed study reads trials.jsonl, not Ray's snapshot
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+import ray
+from ray import tune
+
+from r2search.config import Study, TrialConfig
+from r2search.data.samples import SampleSet
+from r2search.models.cost import Rate
+from r2search.train.hardware import detect, measure_rate
+from r2search.tuning.budget import Plan, plan_trial
+from r2search.tuning.callback import StudyCallback
+from r2search.tuning.events import Ledger
+from r2search.tuning.resources import Workers, plan_workers
+from r2search.tuning.scheduler import build_scheduler
+from r2search.tuning.searcher import StudySearcher
+from r2search.tuning.trackers import Tracker
+from r2search.tuning.trainable import NetworkTrainable
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def ray_session(samples: SampleSet) -> Iterator[Any]:
+    """A Ray to work with: the cluster that RAY_ADDRESS names, else one of our own.
+
+    Yields the reference to the samples, decoded once and shared by all workers of a node.
+    """
+    size = sum(_bytes(sample) for part in (samples.train, samples.val) for sample in part)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    else:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            object_store_memory=2 * size + 200 * 2**20,
+        )
+    try:
+        yield ray.put(samples)
+    finally:
+        ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The workers of a study, and what one of them can compute."""
+
+    workers: Workers
+    rate: Rate
+
+
+def measure_slots(study: Study) -> Slots:
+    """Plan the workers and measure one of them, in a process like theirs."""
+    have = ray.cluster_resources()
+    workers = plan_workers(
+        study.resources, have.get("CPU", 1), have.get("GPU", 0), have.get("memory", 0)
+    )
+    probe = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus)(_measure)
+    return Slots(workers, ray.get(probe.remote(study.fixed, workers.threads)))
+
+
+def _measure(config: TrialConfig, threads: int) -> Rate:
+    return measure_rate(detect(config.train, threads=threads))
+
+
+class StudyStopper(tune.Stopper):  # type: ignore[misc]  # ray has no types
+    """Ends the search when it is told to: at the deadline, or by a signal."""
+
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self._stopping = stopping
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._stopping()
+
+
+def search(
+    study: Study,
+    samples: SampleSet,
+    samples_ref: Any,
+    slots: Slots,
+    run_dir: Path,
+    ledger: Ledger,
+    trackers: list[Tracker],
+    refresh: Callable[[], None],
+    stopping: Callable[[], bool],
+) -> None:
+    """Run the trials until the budget is spent or `stopping()`. All that matters is in the ledger.
+
+    A failed trial ends itself alone.
+    """
+    validation_pixels = sum(sample.mask.size for sample in samples.val)
+    workers = slots.workers
+
+    def planner(config: TrialConfig) -> Plan:
+        return plan_trial(config, study.budget, workers.count, validation_pixels, slots.rate)
+
+    checkpoints_dir = run_dir / "checkpoints"
+    storage = Path(tempfile.mkdtemp(prefix="r2search-ray-"))
+    try:
+        tuner = tune.Tuner(
+            tune.with_resources(
+                _with_setup(study, samples_ref, workers.threads, checkpoints_dir),
+                {"cpu": workers.threads, "gpu": workers.gpus},
+            ),
+            tune_config=tune.TuneConfig(
+                search_alg=StudySearcher(study, planner, ledger, run_dir / "study.journal"),
+                scheduler=build_scheduler(study),
+                num_samples=study.budget.trials + len(study.baselines),
+                max_concurrent_trials=workers.count,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: str(trial.config["name"]),
+                trial_dirname_creator=lambda trial: str(trial.config["name"]),
+            ),
+            run_config=tune.RunConfig(
+                name="study",
+                storage_path=str(storage),
+                stop=StudyStopper(stopping),
+                callbacks=[
+                    StudyCallback(study, ledger, trackers, checkpoints_dir, refresh, stopping)
+                ],
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    finally:
+        for trial in list(ledger.trials.values()):
+            if trial.outcome is None:
+                ledger.end(trial.trial, "interrupted", "the study ended")
+                for tracker in trackers:
+                    tracker.end(ledger.trials[trial.trial])
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def _with_setup(study: Study, samples_ref: Any, threads: int, checkpoints_dir: Path) -> type:
+    """The trainable with what every trial shares; the samples travel as a reference."""
+
+    class Bound(NetworkTrainable):
+        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+            super().setup(
+                config,
+                samples=ray.get(samples_ref),
+                threads=threads,
+                metric=(study.metric.name, study.metric.goal),
+                checkpoints_dir=checkpoints_dir,
+            )
+
+    Bound.__name__ = NetworkTrainable.__name__
+    return Bound
+
+
+def _bytes(sample: Any) -> int:
+    return int(sample.image.nbytes + sample.mask.nbytes + sample.fov.nbytes)

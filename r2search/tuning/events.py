@@ -1,0 +1,99 @@
+"""trials.jsonl: every report and every ending, appended and flushed. The record of truth.
+
+Writing and reading go through the same `apply`, so what is shown live is what a reader gets.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from r2search.records import FORMAT, EpochReport, Outcome, TrialOutcome
+
+
+class Ledger:
+    """The trials of one study, in memory and on disk. Used by one thread of one driver."""
+
+    def __init__(self, path: Path) -> None:
+        self.trials: dict[str, TrialOutcome] = {}
+        self.infeasible = 0  # drawn, but too expensive for the budget
+        self._began = time.monotonic()
+        self._file: IO[str] = path.open("a", encoding="utf-8")
+
+    def elapsed(self) -> float:
+        """Seconds since the study began."""
+        return time.monotonic() - self._began
+
+    def begin(self, **facts: Any) -> None:
+        """Note what a replay must know of the study itself."""
+        self._write({"event": "study", "format": FORMAT, "unix_time": time.time(), **facts})
+
+    def start(self, **facts: Any) -> None:
+        """A trial begins: trial, baseline, overrides, config, cost, planned_epochs."""
+        self._write({"event": "trial", **facts})
+
+    def report(self, trial: str, report: EpochReport, worker: str) -> None:
+        self._write({"event": "report", "trial": trial, "worker": worker, **report.to_dict()})
+
+    def end(self, trial: str, outcome: Outcome, reason: str = "") -> None:
+        """A trial ends; only its first ending counts."""
+        if self.trials[trial].outcome is None:
+            self._write({"event": "end", "trial": trial, "outcome": outcome, "reason": reason})
+
+    def refuse(self, overrides: dict[str, Any], reason: str) -> None:
+        """A drawn config is not run."""
+        self.infeasible += 1
+        self._write({"event": "infeasible", "overrides": overrides, "reason": reason})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, event: dict[str, Any]) -> None:
+        event = {"t": round(self.elapsed(), 3), **event}
+        self._file.write(json.dumps(event, allow_nan=False, default=str) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        apply(self.trials, event)
+
+
+def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
+    """Change `trials` as one event says. Events of other kinds change nothing."""
+    kind, t = event["event"], event["t"]
+    if kind == "trial":
+        facts = {key: event[key] for key in _TRIAL_FACTS}
+        trials[event["trial"]] = TrialOutcome(**facts, started=t)
+    elif kind == "report":
+        facts = {key: event[key] for key in ("epoch", "metrics", "pixels", "seconds")}
+        trial = replace(trials[event["trial"]], worker=event["worker"])
+        trial.reports.append(EpochReport(**facts))
+        trial.report_times.append(t)
+        trials[event["trial"]] = trial
+    elif kind == "end":
+        trials[event["trial"]] = replace(
+            trials[event["trial"]], ended=t, outcome=event["outcome"], reason=event["reason"]
+        )
+
+
+_TRIAL_FACTS = ("trial", "baseline", "overrides", "config", "cost", "planned_epochs")
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a trials.jsonl. A torn last line, as a kill leaves it, is passed over."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            if number < len(lines):
+                raise ValueError(f"{path}:{number}: not JSON; the file was damaged") from None
+
+
+def read_trials(path: Path) -> list[TrialOutcome]:
+    """The trials of a study, in the order in which they began."""
+    trials: dict[str, TrialOutcome] = {}
+    for event in read_events(path):
+        apply(trials, event)
+    return list(trials.values())

@@ -1,0 +1,45 @@
+"""How many trials train at once, and what each asks of Ray."""
+
+from dataclasses import dataclass
+
+from r2search.config import Misuse, ResourcesConfig
+
+WORKER_MEMORY = 2 * 2**30  # bytes; a worker with torch, albumentations and a large network
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The slots of a study."""
+
+    count: int
+    threads: int  # CPU threads of each
+    gpus: float  # share of a GPU of each
+
+
+def plan_workers(config: ResourcesConfig, cpus: float, gpus: float, memory: float) -> Workers:
+    """Slots for what the cluster has: `cpus`, `gpus`, `memory` in bytes.
+
+    One thread a worker beats one worker of many threads: two of one thread did 139 patches/s
+    where one of two did 128 (docs/experiments.md). Raises Misuse when nothing fits.
+    """
+    cores = max(1, int(cpus))
+    if config.gpu_share != "auto" and not gpus:
+        raise Misuse(f"resources.gpu_share: {config.gpu_share} asked for, but Ray sees no GPU")
+    share = 0.0
+    if gpus:
+        share = 1.0 if config.gpu_share == "auto" else float(config.gpu_share)
+        if share > gpus or (share > 1 and share != int(share)):
+            raise Misuse(
+                f"resources.gpu_share: {share} of {gpus:g} GPUs cannot be given; "
+                "take a share up to 1, or a whole number"
+            )
+    if config.workers == "auto":
+        slots = int(gpus / share) if share else min(cores, int(memory / WORKER_MEMORY))
+        count = max(1, min(slots, cores))
+    else:
+        count = config.workers
+        if count > cores:
+            raise Misuse(f"resources.workers: {count} asked for, but Ray sees {cores} CPUs")
+        if share and count * share > gpus:
+            raise Misuse(f"resources.workers: {count} workers need more than {gpus:g} GPUs")
+    return Workers(count=count, threads=max(1, cores // count), gpus=share)

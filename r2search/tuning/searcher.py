@@ -1,0 +1,197 @@
+"""Optuna proposes: our own Ray `Searcher` over ask and tell.
+
+Ray's OptunaSearch tells stopped trials as complete and leaves NaN trials running for ever; here
+stopped trials are PRUNED with their intermediate values, and failed ones FAIL.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from r2search.config import Parameter, Study, TrialConfig, Value
+from r2search.space import as_drawn, draw, suggest_randomly, trial_config
+from r2search.tuning.budget import Plan
+from r2search.tuning.events import Ledger
+
+STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
+MOST_REFUSALS = 500  # in a row; then the cheapest refused config is run
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]  # ray has no types
+    """Baselines first, by name; then what Optuna proposes within the cost limit.
+
+    `suggest` returns {name, baseline, overrides, config, plan} for the trainable.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        planner: Callable[[TrialConfig], Plan],
+        ledger: Ledger,
+        journal: Path | None = None,
+    ) -> None:
+        mode = "max" if study.metric.goal == "maximize" else "min"
+        super().__init__(metric=study.metric.name, mode=mode)
+        self._study = study
+        self._planner = planner
+        self._ledger = ledger
+        self._rng = np.random.default_rng([study.search.seed, 1])
+        self._optuna = optuna.create_study(
+            direction=study.metric.goal, sampler=_sampler(study), study_name=study.name
+        )
+        self._journal = _journal_study(study, journal) if journal else None
+        self._baselines = list(study.baselines)
+        self._asked: dict[str, optuna.Trial] = {}  # Ray's trial id -> Optuna's trial
+        self._best: dict[str, float] = {}
+        self._planned: dict[str, int] = {}
+        self._drawn = 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        if self._baselines:
+            return self._suggest_baseline(trial_id)
+        if self._drawn >= self._study.budget.trials:
+            return str(Searcher.FINISHED)
+        self._drawn += 1
+        trial, overrides, plan = self._ask_feasible()
+        self._asked[trial_id] = trial
+        return self._proposal(trial_id, f"t{self._drawn:04d}", False, overrides, plan)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Tell the best value so far: the one that the trial is ranked by."""
+        trial = self._asked.get(trial_id)
+        value = result[self.metric]
+        keep = max if self.mode == "max" else min
+        self._best[trial_id] = keep(value, self._best.get(trial_id, value))
+        if trial is not None:
+            trial.report(self._best[trial_id], step=result["epoch"])
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        trial = self._asked.pop(trial_id, None)
+        if trial is None:
+            return
+        if error or not result or self.metric not in result:
+            state, value = TrialState.FAIL, None
+        else:
+            # Ray does not pass the last result of a trial on before its end.
+            step = result["epoch"]
+            self._best.setdefault(trial_id, result[self.metric])
+            keep = max if self.mode == "max" else min
+            best = keep(result[self.metric], self._best[trial_id])
+            if step not in self._optuna.trials[trial.number].intermediate_values:
+                trial.report(best, step=step)
+            finished = step >= self._planned[trial_id]
+            state = TrialState.COMPLETE if finished else TrialState.PRUNED
+            value = best if finished else None
+        told = self._optuna.tell(trial, value, state=state)
+        if self._journal is not None:
+            self._journal.add_trial(told)
+
+    def _suggest_baseline(self, trial_id: str) -> dict[str, Any]:
+        name = self._baselines.pop(0)
+        overrides = self._study.baselines[name]
+        plan = self._planner(trial_config(self._study, overrides))
+        drawn = as_drawn(self._study, overrides)
+        if drawn is not None:  # a point of the space is evidence for Optuna too
+            self._asked[trial_id] = self._ask(drawn)
+        return self._proposal(trial_id, name, True, overrides, plan)
+
+    def _proposal(
+        self, trial_id: str, name: str, baseline: bool, overrides: dict[str, Any], plan: Plan
+    ) -> dict[str, Any]:
+        self._planned[trial_id] = plan.epochs
+        config = trial_config(self._study, overrides)
+        return {
+            "name": name,
+            "baseline": baseline,
+            "overrides": overrides,
+            "config": config.model_dump(mode="json"),
+            "cost": plan.cost(),
+            "planned_epochs": plan.epochs,
+        }
+
+    def _ask_feasible(self) -> tuple[optuna.Trial, dict[str, Any], Plan]:
+        """Ask until the budget does not refuse; refused draws are told as FAIL and counted."""
+        cheapest: tuple[Plan, dict[str, Any]] | None = None
+        for _ in range(MOST_REFUSALS):
+            trial = self._ask(self._random_draw() if self._draws_randomly() else None)
+            overrides = draw(self._study, _suggest_by(trial))
+            plan = self._planner(trial_config(self._study, overrides))
+            if not plan.refusal:
+                return trial, overrides, plan
+            self._optuna.tell(trial, state=TrialState.FAIL)
+            self._ledger.refuse(overrides, plan.refusal)
+            if cheapest is None or plan.epoch_seconds < cheapest[0].epoch_seconds:
+                cheapest = plan, overrides
+        assert cheapest is not None
+        plan, overrides = cheapest
+        logging.getLogger(__name__).warning(
+            "no config fits the budget; running the cheapest of %d draws (%s)",
+            MOST_REFUSALS,
+            plan.refusal,
+        )
+        trial = self._ask(overrides)
+        draw(self._study, _suggest_by(trial))
+        return trial, overrides, plan
+
+    def _draws_randomly(self) -> bool:
+        return self._study.search.searcher == "random" or self._drawn <= STARTUP_TRIALS
+
+    def _random_draw(self) -> dict[str, Any]:
+        return draw(self._study, suggest_randomly(self._rng))
+
+    def _ask(self, overrides: dict[str, Any] | None) -> optuna.Trial:
+        if overrides is not None:
+            labelled = {key: _label(value) for key, value in overrides.items()}
+            self._optuna.enqueue_trial(labelled)
+        trial = self._optuna.ask()
+        if overrides is not None:
+            draw(self._study, _suggest_by(trial))
+        return trial
+
+
+def _sampler(study: Study) -> optuna.samplers.BaseSampler:
+    # Its own start-up draws are never used: ours weigh choices by their probabilities.
+    return optuna.samplers.TPESampler(
+        n_startup_trials=1, multivariate=False, constant_liar=True, seed=study.search.seed
+    )
+
+
+def _journal_study(study: Study, path: Path) -> optuna.Study:
+    """A study on disk beside ours, for optuna-dashboard; asking from it would be slow."""
+    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    storage = optuna.storages.JournalStorage(backend)
+    return optuna.create_study(
+        direction=study.metric.goal, study_name=study.name, storage=storage, load_if_exists=True
+    )
+
+
+def _suggest_by(trial: optuna.Trial) -> Callable[[Parameter], Value]:
+    """Draws by Optuna for `draw`; both ends of ranges are included."""
+
+    def suggest(p: Parameter) -> Value:
+        if p.kind == "choice":
+            values = {_label(value): value for value in p.values}
+            return values[trial.suggest_categorical(p.key, list(values))]
+        if p.kind == "int":
+            step = int(p.step or 1)
+            return trial.suggest_int(p.key, int(p.low), int(p.high), step=step, log=p.log)
+        return trial.suggest_float(p.key, p.low, p.high, step=p.step, log=p.log)
+
+    return suggest
+
+
+def _label(value: Any) -> Any:
+    """Optuna stores plain scalars only; a tuple is named by its JSON."""
+    return json.dumps(value) if isinstance(value, tuple | list) else value
+

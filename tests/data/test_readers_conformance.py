@@ -1,0 +1,158 @@
+"""What holds for every reader of the table, and how a reader is chosen and its data split."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from r2search.config import DataConfig, Misuse
+from r2search.data import READERS, SYNTHETIC, USUAL_SPLITS, load, read, resolve
+from r2search.data.samples import Sample, fingerprint
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(params=READERS)
+def config(
+    request: pytest.FixtureRequest, tmp_path: Path, make_folder: Make, make_chase: Make
+) -> DataConfig:
+    """Each reader, pointed at a tiny data set in its layout; synthetic ones need none."""
+    makers = {"folder": make_folder, "chase_db1": make_chase}
+    name = request.param
+    assert name in makers or name in SYNTHETIC, f"{name}: add a tiny data set to this suite"
+    return DataConfig(reader=name, root=makers[name](tmp_path) if name in makers else None)
+
+
+def test_a_reader_gives_samples_as_the_contract_says(config: DataConfig) -> None:
+    for sample in read(config):
+        size = sample.image.shape[:2]
+        assert (sample.image.dtype, sample.image.shape[2]) == (np.uint8, 3)
+        assert (sample.mask.dtype, sample.mask.shape) == (np.uint8, size)
+        assert (sample.fov.dtype, sample.fov.shape) == (np.bool_, size)
+        assert set(np.unique(sample.mask)) == {0, 1}
+        assert sample.fov.any()
+        assert sample.subject
+        if sample.second_mask is not None:
+            assert (sample.second_mask.dtype, sample.second_mask.shape) == (np.uint8, size)
+            assert set(np.unique(sample.second_mask)) <= {0, 1}
+
+
+def test_ids_are_unique_and_usable_as_file_names(config: DataConfig, tmp_path: Path) -> None:
+    ids = [sample.id for sample in read(config)]
+    assert len(ids) == len(set(ids))
+    for name in ids:
+        (tmp_path / f"{name}.check").touch()
+    assert len(list(tmp_path.glob("*.check"))) == len(ids)
+
+
+def test_a_reader_gives_the_same_data_twice(config: DataConfig) -> None:
+    assert fingerprint(read(config)) == fingerprint(read(config))
+
+
+def test_grey_gives_one_channel(config: DataConfig) -> None:
+    grey = config.model_copy(update={"channels": "grey"})
+    assert {sample.image.shape[2] for sample in read(grey)} == {1}
+
+
+def test_loading_splits_by_subject_into_three_parts(config: DataConfig) -> None:
+    data = load(config)
+    subjects = [{s.subject for s in part} for part in (data.train, data.val, data.test)]
+    assert all(subjects)
+    assert sum(map(len, subjects)) == len(set.union(*subjects))
+    assert data.reader == config.reader
+    assert data.synthetic == (config.reader in SYNTHETIC)
+    assert data.split == "by_subject"
+    assert data.fingerprint == fingerprint([*data.train, *data.val, *data.test])
+    assert data.channels == 3
+    assert data.notes == ()
+
+
+def test_the_tables_name_readers_only() -> None:
+    assert SYNTHETIC <= set(READERS)
+    assert set(USUAL_SPLITS) <= set(READERS)
+
+
+def test_importing_the_table_loads_no_reader_and_nothing_large() -> None:
+    code = (
+        "import sys, r2search.data; "
+        "print(sorted({'torch', 'PIL', 'scipy', 'tifffile', 'ray'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_an_existing_folder_is_kept(tmp_path: Path) -> None:
+    config = DataConfig(reader="folder", root=tmp_path, otherwise="synthetic_retina")
+    assert resolve(config) == config
+
+
+@pytest.mark.parametrize("root", [None, Path("no/such/folder")])
+def test_a_missing_folder_gives_way_to_the_synthetic_reader(root: Path | None) -> None:
+    chosen = resolve(DataConfig(reader="chase_db1", root=root, otherwise="synthetic_retina"))
+    assert (chosen.reader, chosen.root) == ("synthetic_retina", None)
+    assert resolve(chosen) == chosen
+
+
+def test_a_missing_folder_without_a_stand_in_is_refused() -> None:
+    with pytest.raises(Misuse, match=r"no/such: there is no such folder; check .*--data"):
+        resolve(DataConfig(reader="chase_db1", root=Path("no/such")))
+
+
+def test_no_folder_at_all_is_refused() -> None:
+    with pytest.raises(Misuse, match=r"the reader folder needs a folder; give --data"):
+        resolve(DataConfig(reader="folder"))
+
+
+def test_an_unknown_reader_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(
+        Misuse, match=r"unknown name 'chase_db'; did you mean 'chase_db1'\?.*folder"
+    ):
+        resolve(DataConfig(reader="chase_db", otherwise="synthetic_retina"))
+
+
+def test_only_a_synthetic_reader_stands_in_for_missing_data(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match=r"data.otherwise: 'folder' is no synthetic reader"):
+        resolve(DataConfig(reader="chase_db1", root=tmp_path, otherwise="folder"))
+
+
+def test_a_home_folder_may_be_written_with_a_tilde(
+    tmp_path: Path, make_folder: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(make_folder(tmp_path)))
+    assert len(load(DataConfig(reader="folder", root=Path("~"))).train) == 2  # of four: 2, 1, 1
+
+
+def test_a_split_within_subjects_is_flagged(tmp_path: Path, make_folder: Make) -> None:
+    make_folder(tmp_path, ("one/a", "one/b", "one/c"))
+    config = DataConfig(reader="folder", root=tmp_path)
+    with pytest.raises(Misuse, match="all 3 images are of one subject"):
+        load(config)
+    data = load(config.model_copy(update={"split": "within_subject"}))
+    assert data.split == "within_subject"
+    assert "images of one subject may be on both sides" in data.notes[0]
+
+
+def test_data_without_a_test_part_say_so(tmp_path: Path, make_folder: Make) -> None:
+    data = load(DataConfig(reader="folder", root=make_folder(tmp_path, ("a", "b"))))
+    assert [len(part) for part in (data.train, data.val, data.test)] == [1, 1, 0]
+    assert "too few for a test split" in data.notes[0]
+
+
+def test_the_seed_draws_the_split(tmp_path: Path, make_folder: Make) -> None:
+    config = DataConfig(reader="folder", root=make_folder(tmp_path, tuple("abcdefgh")))
+
+    def test_ids(seed: int) -> list[str]:
+        return [sample.id for sample in load(config, seed=seed).test]
+
+    assert test_ids(3) == test_ids(3)
+    assert len({tuple(test_ids(seed)) for seed in range(6)}) > 1
+
+
+def test_arrays_are_not_changed_by_loading(config: DataConfig) -> None:
+    before: list[Sample] = read(config)
+    data = load(config)
+    after = {s.id: s for part in (data.train, data.val, data.test) for s in part}
+    assert all((after[s.id].image == s.image).all() for s in before)
