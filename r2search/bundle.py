@@ -97,7 +97,7 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The tensors of a safetensors file, and the facts saved with them."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except FileNotFoundError:
         raise Misuse(f"{path}: missing; export the bundle again") from None
     except (SafetensorError, OSError) as error:
@@ -143,7 +143,9 @@ def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise Misuse(f"{weights_path}: does not fit {CONFIG}: {str(error).splitlines()[-1]}") from None
+        raise Misuse(
+            f"{weights_path}: does not fit {CONFIG}: {str(error).splitlines()[-1]}"
+        ) from None
     train = manifest.config.train.model_copy(
         update={"dtype": manifest.dtype, "memory_format": manifest.memory_format}
     )

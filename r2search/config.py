@@ -73,11 +73,12 @@ def undo_yaml(value: Any, annotation: Any) -> Any:
     """
     types = types_of(annotation)
     if isinstance(value, bool) and not types & {bool, Any}:
-        raise ValueError("YAML reads no, off, yes and on as booleans: put the word in quotes")
+        remedy = "write a number" if types & {int, float} else "put the word in quotes"
+        raise ValueError(f"YAML reads no, off, yes and on as booleans: {remedy}")
     if not types & {int, float}:
         return value
     if isinstance(value, list | tuple):
-        return tuple(undo_yaml(item, annotation) for item in value)
+        return [undo_yaml(item, annotation) for item in value]
     if isinstance(value, str):
         try:
             return float(value)
@@ -170,7 +171,8 @@ class InferenceConfig(Strict):
     def _tiles_advance(self) -> Self:
         if self.overlap * 2 > self.tile:
             raise ValueError(
-                f"overlap {self.overlap} is over half of tile {self.tile}: lower one or raise the other"
+                f"overlap {self.overlap} is over half of tile {self.tile}: "
+                "lower one or raise the other"
             )
         return self
 

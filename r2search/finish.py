@@ -63,18 +63,20 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
         study,
         samples,
         trials,
-        **trained.facts,
-        status=trained.status if best is not None else "failed",
-        space={"path": "space.yaml", "sha256": sha256(run_dir / "space.yaml")},
-        test=test,
-        trials=count_trials(trials, trained.ledger.infeasible),
-        time=account_time(
-            trials,
-            trained.ledger.elapsed(),
-            trained.search_seconds,
-            study.budget.time,
-            trained.workers,
-        ),
+        trained.facts
+        | {
+            "status": trained.status if best is not None else "failed",
+            "space": {"path": "space.yaml", "sha256": sha256(run_dir / "space.yaml")},
+            "test": test,
+            "trials": count_trials(trials, trained.ledger.infeasible),
+            "time": account_time(
+                trials,
+                trained.ledger.elapsed(),
+                trained.search_seconds,
+                study.budget.time,
+                trained.workers,
+            ),
+        },
     )
     summary["optimism"] = optimism(summary)
     if best is not None:
@@ -143,9 +145,7 @@ def restore(run_dir: Path, trial: TrialOutcome) -> tuple[UNet, TrialConfig, Hard
     return model, config, hardware
 
 
-def export(
-    trained: Trained, best: TrialOutcome, summary: dict[str, Any], preview: bytes
-) -> None:
+def export(trained: Trained, best: TrialOutcome, summary: dict[str, Any], preview: bytes) -> None:
     """Write the bundle of the incumbent."""
     config = TrialConfig.model_validate(best.config)
     hardware = detect(config.train, threads=trained.threads)

@@ -1,154 +1,200 @@
 """What one entry under `parameters` means: values converted, ranges and conditions checked."""
 
-import json
-from collections.abc import Mapping
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from r2search.config import PER_STUDY, Parameter, TrialConfig, Value, hint
-from r2search.spacefile import SECTIONS, ParameterEntry, Source, explain
+from r2search.config import (
+    PER_STUDY,
+    Parameter,
+    TrialConfig,
+    Value,
+    hint,
+    types_of,
+    undo_yaml,
+)
+from r2search.spacefile import (
+    FIXABLE,
+    SECTIONS,
+    SETTINGS,
+    ParameterEntry,
+    Source,
+    explain,
+    sentence,
+)
 
-STUDY_SECTIONS = ("metric", "budget", "search", "resources", "early_terminate")
-# One value for the whole study, yet set among the parameters by `value`.
-FIXABLE = frozenset({"train.epoch_pixels", "model.classes"})
+# Settings that something else decides, and what a person does instead.
+DERIVED = {
+    "seed": "set search.seed",
+    "train.max_epochs": "set budget.max_epochs",
+    "model.in_channels": "it follows from the images, by data.channels",
+}
+# The keyword that decides what an entry is -> what may stand beside it.
+FORMS = {
+    "value": {"distribution"},
+    "values": {"distribution", "probabilities", "when"},
+    "min": {"max", "distribution", "q", "when"},
+}
+DISTRIBUTIONS = {
+    "value": ("constant",),
+    "values": ("categorical",),
+    "min": ("int_uniform", "uniform", "q_uniform", "log_uniform_values"),
+}
 
 
-def require_known(key: str, where: str, source: Source) -> None:
-    section, _, name = key.partition(".")
-    if key == "seed":
+def require_setting(
+    key: str, value: Any, where: str, source: Source, also: Sequence[str] = ()
+) -> None:
+    """Misuse unless `key` is a setting that a person may give; `also` are sections to suggest."""
+    if key in DERIVED:
+        raise source.error(where, f"cannot be set here, got {value!r}; {DERIVED[key]}")
+    if key in SETTINGS:
         return
-    if section not in SECTIONS or not name:
-        everything = [*SECTIONS, *STUDY_SECTIONS]
-        raise source.error(where, f"unknown key; {hint(section, everything)}")
-    fields = _section_fields(section)
-    if name not in fields:
-        raise source.error(where, f"unknown key; {hint(name, list(fields))}")
+    section, _, name = key.partition(".")
+    owners = [known for known in SETTINGS if known.endswith(f".{key}")]
+    if owners:
+        remedy = f"did you mean {' or '.join(owners)}?"
+    elif section in SECTIONS and name:
+        remedy = hint(name, list(SECTIONS[section].model_fields))
+    elif section in (*SECTIONS, *also):
+        remedy = "this is a section: name one field of it, as in model.depth"
+    else:
+        remedy = hint(section, [*SECTIONS, *also])
+    raise source.error(where, f"unknown key (value {value!r}); {remedy}")
 
 
-def require_searchable(key: str, where: str, source: Source) -> None:
-    require_known(key, where, source)
+def require_searchable(key: str, entry: ParameterEntry, source: Source) -> None:
+    """Misuse unless `key` may stand under `parameters`."""
+    where, written = f"parameters.{key}", _written(entry)
+    require_setting(key, written, where, source)
     if key in PER_STUDY - FIXABLE:
         raise source.error(
             where,
-            f"is one value for the whole study and cannot stand here; {_place_of(key)}",
+            f"is one value for the whole study, got {written}; set it under the top-level `data:`",
         )
-
-
-def _place_of(key: str) -> str:
-    if key == "train.max_epochs":
-        return "set budget.max_epochs"
-    if key.startswith("data."):
-        return "set it under the top-level `data:`"
-    return "it follows from the data" if key == "model.in_channels" else "set search.seed"
-
-
-def _section_fields(section: str) -> dict[str, Any]:
-    model = TrialConfig.model_fields[section].annotation
-    assert isinstance(model, type)
-    assert issubclass(model, BaseModel)
-    return dict(model.model_fields)
-
-
-def _types_of(key: str) -> set[Any]:
-    """The plain types that a setting accepts; a Literal counts as its values' types."""
-    section, _, name = key.partition(".")
-    annotation = int if key == "seed" else _section_fields(section)[name].annotation
-    arms = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    types: set[Any] = set()
-    for arm in arms:
-        types |= {type(v) for v in get_args(arm)} if get_origin(arm) is Literal else {arm}
-    return types
 
 
 def convert(key: str, value: Any, where: str, source: Source) -> Any:
     """A value as the setting `key` wants it, or a Misuse that names the trap it fell into."""
-    require_known(key, where, source)
-    types = _types_of(key)
-    if isinstance(value, bool) and bool not in types:
-        raise source.error(
-            where, f"got {value}; YAML reads no/off/yes/on as booleans: put the word in quotes"
-        )
-    if isinstance(value, str) and types & {int, float} and str not in types:
-        try:
-            value = json.loads(value) if value.startswith("[") else float(value)  # YAML: 1e-4
-        except ValueError:
-            raise source.error(where, f"expected a number, got {value!r}") from None
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(value, float) and int in types and float not in types and value == int(value):
-        value = int(value)
-    config = config_with(TrialConfig(), {key: value}, "", source, where)
-    if key == "seed":
-        return config.seed
+    try:
+        return _adapter(key).validate_python(undo_yaml(value, SETTINGS[key].annotation))
+    except ValidationError as error:
+        raise source.error(where, sentence(error.errors())) from None
+    except ValueError as error:
+        raise source.error(where, f"{error}, got {value}") from None
+
+
+@cache
+def _adapter(key: str) -> TypeAdapter[Any]:
+    info = SETTINGS[key]
+    annotation: Any = Annotated[info.annotation, info]
+    return TypeAdapter(annotation)
+
+
+def setting(config: TrialConfig, key: str) -> Any:
+    """The value of a dotted key."""
     section, name = key.split(".")
     return getattr(getattr(config, section), name)
 
 
 def config_with(
-    base: TrialConfig,
-    overrides: Mapping[str, Any],
-    prefix: str,
-    source: Source,
-    where: str | None = None,
+    base: TrialConfig, overrides: Mapping[str, Any], source: Source, prefix: str = ""
 ) -> TrialConfig:
+    """`base` with some settings replaced. Raises Misuse when they contradict each other."""
     tree = base.model_dump()
     for key, value in overrides.items():
         section, _, name = key.partition(".")
-        if name:
-            tree[section][name] = value
-        else:
-            tree[key] = value
+        tree.setdefault(section, {})[name] = value
     try:
         return TrialConfig.model_validate(tree)
     except ValidationError as error:
-        if where is None:
-            raise explain(error, TrialConfig, source, prefix) from None
-        text = str(explain(error, TrialConfig, Source(file=""))).splitlines()[0]
-        raise source.error(where, text.removeprefix(": ").partition(": ")[2]) from None
+        raise explain(error, TrialConfig, source, prefix) from None
+
+
+def form_of(key: str, entry: ParameterEntry, source: Source) -> str:
+    """Which of FORMS an entry has; Misuse when it mixes them."""
+    where = f"parameters.{key}"
+    written = entry.model_fields_set
+    form = next((word for word in FORMS if word in written), None)
+    if form is None or (form == "min" and "max" not in written):
+        raise source.error(
+            where, f"needs value, values, or both min and max, got {_written(entry)}"
+        )
+    extra = sorted(written - FORMS[form] - {form})
+    if extra:
+        raise source.error(
+            f"{where}.{extra[0]}",
+            f"cannot stand beside {form}, got {_written(entry)}; keep one of the two",
+        )
+    if entry.distribution not in (None, *DISTRIBUTIONS[form]):
+        raise source.error(
+            f"{where}.distribution",
+            f"{entry.distribution} does not go with {form}; "
+            f"drop it or write {' or '.join(DISTRIBUTIONS[form])}",
+        )
+    return form
+
+
+def _written(entry: ParameterEntry) -> dict[str, Any]:
+    return entry.model_dump(exclude_unset=True)
 
 
 def build_parameter(
     key: str,
     entry: ParameterEntry,
-    earlier: list[Parameter],
+    earlier: Sequence[Parameter],
     fixed: Mapping[str, Any],
     source: Source,
 ) -> Parameter:
+    """What an entry of values or of a range means."""
     where = f"parameters.{key}"
+    form = form_of(key, entry, source)
     if key in PER_STUDY:
-        raise source.error(where, "is one value for the whole study; write {value: ...}")
-    when = _when(key, entry, earlier, fixed, source)
-    if entry.values is not None:
-        if entry.min is not None or entry.max is not None:
-            raise source.error(where, "has both values and a range; keep one")
-        if entry.distribution not in (None, "categorical"):
-            raise source.error(where, f"values go with categorical, not {entry.distribution}")
-        values = tuple(convert(key, v, where, source) for v in entry.values)
-        if len(set(values)) < len(values):
-            raise source.error(where, f"a value stands twice in {entry.values}; weigh it instead")
-        return Parameter(
-            key=key,
-            kind="choice",
-            values=values,
-            probabilities=_probabilities(entry, where, source),
-            when=when,
+        raise source.error(
+            where, f"is one value for the whole study, got {_written(entry)}; write {{value: ...}}"
         )
-    if entry.min is None or entry.max is None:
-        raise source.error(where, "needs value, values, or both min and max")
-    return _range(key, entry, when, source)
+    when = _when(key, entry, earlier, fixed, source)
+    if form == "min":
+        return _range(key, entry, when, source)
+    values = tuple(convert(key, v, f"{where}.values", source) for v in entry.values or ())
+    if not values:
+        raise source.error(f"{where}.values", "needs a list of at least one value, got nothing")
+    if len(set(values)) < len(values):
+        raise source.error(
+            f"{where}.values", f"a value stands twice in {entry.values}; weigh it by probabilities"
+        )
+    probabilities = _probabilities(entry, f"{where}.probabilities", source)
+    return Parameter(key=key, kind="choice", values=values, probabilities=probabilities, when=when)
+
+
+def allows(p: Parameter, value: Any) -> bool:
+    """Whether `p` can take a value: a listed one, or one in the range and on its steps."""
+    if p.kind == "choice":
+        return any(value == v and type(value) is type(v) for v in p.values)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if not p.low <= value <= p.high or (p.kind == "int" and value != int(value)):
+        return False
+    return p.step is None or _is_whole((value - p.low) / p.step)
+
+
+def _is_whole(steps: float) -> bool:
+    return math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-9)
 
 
 def _probabilities(entry: ParameterEntry, where: str, source: Source) -> tuple[float, ...] | None:
-    if entry.probabilities is None:
-        return None
     weights = entry.probabilities
-    if entry.values is None or len(weights) != len(entry.values):
+    if weights is None:
+        return None
+    if len(weights) != len(entry.values or ()):
         raise source.error(where, f"needs one probability a value, got {weights}")
-    if min(weights) < 0 or not np.isclose(sum(weights), 1.0):
-        raise source.error(where, f"probabilities must be >= 0 and add up to 1, got {weights}")
+    if not all(weight >= 0 for weight in weights) or not math.isclose(
+        sum(weights), 1, abs_tol=1e-6
+    ):
+        raise source.error(where, f"must be at least 0 each and add up to 1, got {weights}")
     return tuple(weight / sum(weights) for weight in weights)
 
 
@@ -156,49 +202,84 @@ def _range(
     key: str, entry: ParameterEntry, when: dict[str, tuple[Value, ...]], source: Source
 ) -> Parameter:
     where = f"parameters.{key}"
-    types = _types_of(key)
+    types = types_of(SETTINGS[key].annotation)
     if not types & {int, float}:
-        raise source.error(where, "is not a number and cannot have a range; list its values")
-    if entry.probabilities is not None:
-        raise source.error(where, "probabilities go with values, not with a range")
-    low = convert(key, entry.min, where, source)
-    high = convert(key, entry.max, where, source)
+        raise source.error(
+            where, f"is no number and has no range, got {_written(entry)}; list its values"
+        )
+    low = convert(key, entry.min, f"{where}.min", source)
+    high = convert(key, entry.max, f"{where}.max", source)
+    if isinstance(low, tuple) or isinstance(high, tuple):
+        raise source.error(
+            where, f"a range has one number at each end, got {_written(entry)}; list its values"
+        )
     if not low < high:
         raise source.error(where, f"empty range: min {low} is not below max {high}")
     log = entry.distribution == "log_uniform_values"
-    if log and entry.q is not None:
-        raise source.error(where, "a log range cannot be quantised; drop q, or list the values")
     if log and low <= 0:
-        raise source.error(where, f"a log range must begin above 0, got min {low}")
-    if entry.distribution in ("constant", "categorical"):
-        raise source.error(where, f"{entry.distribution} needs value or values, not a range")
+        raise source.error(f"{where}.min", f"a log range must begin above 0, got {low}")
     kind: Literal["int", "float"] = "float" if float in types else "int"
     if kind == "float" and entry.distribution == "int_uniform":
-        raise source.error(where, "is a float setting; use uniform, with q: 1 for whole numbers")
-    if entry.q is not None:
-        steps = (high - low) / entry.q
-        if not np.isclose(steps, round(steps)):
-            raise source.error(where, f"max {high} is not min {low} plus a multiple of q {entry.q}")
+        raise source.error(
+            f"{where}.distribution", "int_uniform is for whole numbers; write uniform"
+        )
+    if kind == "int" and entry.distribution == "uniform":
+        raise source.error(f"{where}.distribution", "uniform is for fractions; write int_uniform")
+    _check_step(entry, kind, low, high, where, source)
     return Parameter(key=key, kind=kind, low=low, high=high, step=entry.q, log=log, when=when)
+
+
+def _check_step(
+    entry: ParameterEntry, kind: str, low: float, high: float, where: str, source: Source
+) -> None:
+    if entry.q is None:
+        if entry.distribution == "q_uniform":
+            raise source.error(where, "q_uniform needs q, the step; add it")
+        return
+    where = f"{where}.q"
+    if entry.distribution == "log_uniform_values":
+        raise source.error(
+            where, f"a log range cannot be quantised, got {entry.q}; drop q, or list the values"
+        )
+    if entry.distribution == "uniform":
+        raise source.error(where, f"uniform has no steps, got {entry.q}; write q_uniform")
+    if kind == "int" and not entry.q.is_integer():
+        raise source.error(where, f"steps of a whole number must be whole, got {entry.q}")
+    if entry.q > high - low or not _is_whole((high - low) / entry.q):
+        raise source.error(
+            where,
+            f"max {high} is not min {low} plus a multiple of q {entry.q}; change one of the three",
+        )
 
 
 def _when(
     key: str,
     entry: ParameterEntry,
-    earlier: list[Parameter],
+    earlier: Sequence[Parameter],
     fixed: Mapping[str, Any],
     source: Source,
 ) -> dict[str, tuple[Value, ...]]:
-    where = f"parameters.{key}"
-    known = {parameter.key for parameter in earlier} | set(fixed)
+    known = {parameter.key: parameter for parameter in earlier}
     conditions: dict[str, tuple[Value, ...]] = {}
     for other, allowed in (entry.when or {}).items():
-        if other not in known:
+        where = f"parameters.{key}.when.{other}"
+        if other in source.paths and other not in known and other not in fixed:
+            raise source.error(
+                where, f"no earlier parameter (value {allowed!r}); move {other} above {key}"
+            )
+        if other not in known and other not in fixed:
+            candidates = [*known, *fixed]
+            remedy = f"; {hint(other, candidates)}" if candidates else ""
             raise source.error(
                 where,
-                f"when refers to {other!r}, which is no earlier parameter; "
-                f"{hint(other, sorted(known))}",
+                f"no parameter of this file (value {allowed!r}); give it above {key}{remedy}",
             )
         listed = allowed if isinstance(allowed, list) else [allowed]
         conditions[other] = tuple(convert(other, value, where, source) for value in listed)
+        if not listed or (
+            other in known and not any(allows(known[other], value) for value in conditions[other])
+        ):
+            raise source.error(
+                where, f"never holds: {other} does not take {allowed}; name a value that it takes"
+            )
     return conditions

@@ -14,7 +14,7 @@ from rich.table import Table
 from r2search.bundle import Bundle, Prediction, load_bundle
 from r2search.config import Misuse
 from r2search.data import load
-from r2search.data.readers.images import IMAGE_SUFFIXES, read_image
+from r2search.data.readers.images import SUFFIXES, list_images, read_image
 from r2search.data.samples import Sample
 from r2search.report.pictures import overlay
 from r2search.train.hardware import apply
@@ -65,9 +65,11 @@ def find_images(inputs: list[Path]) -> dict[str, Path]:
     paths: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            inside = list_images(path)
             if not inside:
-                raise Misuse(f"{path}: no images in this folder; known: {sorted(IMAGE_SUFFIXES)}")
+                raise Misuse(
+                    f"{path}: no images in this folder; known: {' '.join(sorted(SUFFIXES))}"
+                )
             paths += inside
         elif path.is_file():
             paths.append(path)

@@ -60,8 +60,14 @@ def train_one(
         planned_epochs=planned,
     )
     with Interrupt() as interrupt:
-        _train(study, Trainer(config, samples, horizon=planned, hardware=hardware), run_dir,
-               ledger, interrupt, console)
+        _train(
+            study,
+            Trainer(config, samples, horizon=planned, hardware=hardware),
+            run_dir,
+            ledger,
+            interrupt,
+            console,
+        )
         trained = Trained(
             study=study,
             samples=samples,

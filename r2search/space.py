@@ -1,24 +1,41 @@
 """A space file becomes a `Study`; a study says which configs exist. Pure: nothing is started."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from pydantic import ValidationError
 
-from r2search.config import Misuse, Parameter, Study, TrialConfig, Value, hint
+from r2search.config import (
+    NAME,
+    PER_STUDY,
+    Misuse,
+    Parameter,
+    Study,
+    TrainConfig,
+    TrialConfig,
+    Value,
+    hint,
+)
 from r2search.grammar import (
-    STUDY_SECTIONS,
+    DERIVED,
+    allows,
     build_parameter,
     config_with,
     convert,
-    require_known,
+    form_of,
     require_searchable,
+    require_setting,
+    setting,
 )
-from r2search.spacefile import ParameterEntry, Source, SpaceFile, explain, read_space_file
+from r2search.spacefile import SETTINGS, Source, SpaceFile, explain, read_space_file
 
 SPACES_DIR = Path(__file__).parent.parent / "search_spaces"
+STUDY_SECTIONS = ("metric", "budget", "search", "resources", "early_terminate", "confirm")
+TRIAL_DRAWS = 100  # drawn when a study is loaded, to see that settings do not contradict each other
 
 
 def find_space(name: str) -> Path:
@@ -37,76 +54,138 @@ def load_study(space: str | Path, assignments: Mapping[str, Any] | None = None) 
     key, value and remedy, for whatever is wrong.
     """
     file, source = read_space_file(find_space(str(space)))
-    given = dict(assignments or {})
-    sections = {key: getattr(file, key).model_dump() for key in STUDY_SECTIONS}
+    assigned = Source(file="--set")
     fixed: dict[str, Any] = {
-        f"data.{key}": getattr(file.data, key) for key in file.data.model_fields_set
+        f"data.{name}": getattr(file.data, name) for name in file.data.model_fields_set
     }
     for key, entry in file.parameters.items():
-        require_searchable(key, f"parameters.{key}", source)
+        where = f"parameters.{key}"
+        require_searchable(key, entry, source)
         if key in fixed:
-            raise source.error(f"parameters.{key}", f"also fixed by {key}; keep one of the two")
-        if _is_fixed(entry):
-            fixed[key] = convert(key, entry.value, f"parameters.{key}", source)
-    assigned = Source(file="--set")
-    for key, value in given.items():
+            raise source.error(where, "is also set by the top-level `data:`; keep one of the two")
+        if form_of(key, entry, source) == "value":
+            fixed[key] = convert(key, entry.value, f"{where}.value", source)
+    sections = {
+        name: value.model_dump() if (value := getattr(file, name)) is not None else {}
+        for name in STUDY_SECTIONS
+    }
+    for key, value in (assignments or {}).items():
         section, _, name = key.partition(".")
-        if section in STUDY_SECTIONS and name:
+        if section in sections and name:
             sections[section][name] = value
         else:
-            require_known(key, key, assigned)
+            require_setting(key, value, key, assigned, STUDY_SECTIONS)
             fixed[key] = convert(key, value, key, assigned)
-    varying = {key: entry for key, entry in file.parameters.items() if key not in fixed}
-    return _assemble(file, source, assigned, sections, fixed, varying)
+    try:
+        given = {name: value for name, value in sections.items() if value}
+        settings = SpaceFile.model_validate({"name": file.name, **given})
+    except ValidationError as error:
+        raise explain(error, SpaceFile, assigned) from None
+    blamed = Source(file=f"{source.file} with --set") if assignments else source
+    return _assemble(file, settings, fixed, source, blamed)
 
 
 def _assemble(
-    file: SpaceFile,
-    source: Source,
-    assigned: Source,
-    sections: dict[str, Any],
-    fixed: dict[str, Any],
-    varying: dict[str, ParameterEntry],
+    file: SpaceFile, settings: SpaceFile, fixed: dict[str, Any], source: Source, blamed: Source
 ) -> Study:
-    if "train.max_epochs" in fixed:
-        raise assigned.error("train.max_epochs", "is set for the whole study by budget.max_epochs")
-    try:
-        settings = SpaceFile.model_validate({**file.model_dump(), **sections})
-    except ValidationError as error:
-        raise explain(error, SpaceFile, assigned) from None
-    fixed["train.max_epochs"] = settings.budget.max_epochs
-    fixed.setdefault("seed", settings.search.seed)
-    base = config_with(TrialConfig(), fixed, "", assigned if assigned.lines else source)
     parameters: list[Parameter] = []
-    for key, entry in varying.items():
-        parameters.append(build_parameter(key, entry, parameters, fixed, source))
-    baselines = {
-        name: {
-            key: convert(key, value, f"baselines.{name}.{key}", source) for key, value in b.items()
-        }
-        for name, b in file.baselines.items()
-    }
+    for key, entry in file.parameters.items():
+        if key not in fixed:
+            parameters.append(build_parameter(key, entry, parameters, fixed, source))
+    train = TrainConfig(max_epochs=settings.budget.max_epochs)
     study = Study(
-        name=file.name,
         question=file.question,
-        fixed=base,
+        fixed=config_with(TrialConfig(train=train, seed=settings.search.seed), fixed, blamed),
         parameters=tuple(parameters),
-        metric=settings.metric,
-        budget=settings.budget,
-        search=settings.search,
-        resources=settings.resources,
-        early_terminate=settings.early_terminate,
-        confirm=settings.confirm,
-        baselines=baselines,
+        baselines={name: _baseline(name, given, source) for name, given in file.baselines.items()},
+        **{name: getattr(settings, name) for name in ("name", *STUDY_SECTIONS)},
     )
-    for name, baseline in baselines.items():
-        config_with(base, baseline, f"baselines.{name}.", source)
+    for name, baseline in study.baselines.items():
+        config_with(study.fixed, baseline, source, f"baselines.{name}.")
+    suggest = suggest_randomly(np.random.default_rng(0))
+    for _ in range(TRIAL_DRAWS):
+        try:
+            config_with(study.fixed, draw(study, suggest), blamed)
+        except Misuse as error:
+            raise Misuse(f"{error}; the space can draw this: narrow it, or add `when`") from None
     return study
+
+
+def _baseline(name: str, given: Mapping[str, Any], source: Source) -> dict[str, Any]:
+    """The converted settings of one baseline."""
+    if not re.fullmatch(NAME, name) or re.fullmatch(r"t\d+", name):
+        raise source.error(
+            f"baselines.{name}",
+            "a baseline's name has letters, digits, `.`, `_` and `-` only and is not that of a "
+            "trial, as t0001 is; give another",
+        )
+    baseline = {}
+    for key, value in given.items():
+        where = f"baselines.{name}.{key}"
+        require_setting(key, value, where, source)
+        if key in PER_STUDY:
+            raise source.error(
+                where,
+                f"is one value for the whole study, got {value!r}; fix it for all, "
+                "not in a baseline",
+            )
+        baseline[key] = convert(key, value, where, source)
+    return baseline
+
+
+def require_something_to_search(study: Study) -> None:
+    """Raise Misuse when nothing varies: every trial would be the same."""
+    # What exists in no draw at the start depends on something that never does.
+    if not draw(study, suggest_randomly(np.random.default_rng(0))):
+        raise Misuse(
+            f"{study.name}: parameters: nothing varies; give a setting values or a range, "
+            "or train the one configuration with `r2search train`"
+        )
+
+
+def dump_study(study: Study) -> str:
+    """The study as a space file, every setting written out; `load_study` reads it back equal.
+
+    Only the number of channels is left out: it follows from the images.
+    """
+    varying = {p.key for p in study.parameters} | set(DERIVED)
+    plain = study.model_dump(mode="json")
+    fixed = {
+        key: {"value": plain["fixed"][key.split(".")[0]][key.split(".")[1]]}
+        for key in SETTINGS
+        if key not in varying and not key.startswith("data.")
+    }
+    tree = {
+        "name": study.name,
+        "question": study.question,
+        "data": {k: v for k, v in plain["fixed"]["data"].items() if f"data.{k}" not in varying},
+        **{name: plain[name] for name in STUDY_SECTIONS if plain[name] is not None},
+        "parameters": fixed | {p.key: _entry_of(p) for p in study.parameters},
+        "baselines": plain["baselines"],
+    }
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def _entry_of(p: Parameter) -> dict[str, Any]:
+    """A parameter in the words of the space file."""
+    plain = p.model_dump(mode="json")
+    if p.kind == "choice":
+        entry = {"values": plain["values"], "probabilities": plain["probabilities"]}
+    else:
+        number = int if p.kind == "int" else float
+        entry = {
+            "distribution": "log_uniform_values" if p.log else None,
+            "min": number(p.low),
+            "max": number(p.high),
+            "q": p.step,
+        }
+    entry["when"] = plain["when"] or None
+    return {word: value for word, value in entry.items() if value is not None}
 
 
 def trial_config(study: Study, overrides: Mapping[str, Any]) -> TrialConfig:
     """The whole settings of one trial. Raises Misuse when they contradict each other."""
-    return config_with(study.fixed, overrides, "", Source(file=study.name))
+    return config_with(study.fixed, overrides, Source(file=study.name))
 
 
 def draw(study: Study, suggest: Callable[[Parameter], Value]) -> dict[str, Value]:
@@ -127,7 +206,9 @@ def suggest_randomly(rng: np.random.Generator) -> Callable[[Parameter], Value]:
         if p.step is not None:
             steps = round((p.high - p.low) / p.step)
             value = p.low + p.step * int(rng.integers(0, steps, endpoint=True))
-            return int(value) if p.kind == "int" else float(value)
+            # 0.1 * 3 is above 0.3: keep the digits that a person wrote, and the ends.
+            value = min(max(float(f"{value:.12g}"), p.low), p.high)
+            return int(value) if p.kind == "int" else value
         if p.kind == "int" and not p.log:
             return int(rng.integers(int(p.low), int(p.high), endpoint=True))
         # Half a unit on both sides gives the ends of a log-spaced integer their share.
@@ -146,7 +227,7 @@ def contains(study: Study, overrides: Mapping[str, Any]) -> bool:
     for parameter in study.parameters:
         if _applies(study, parameter, expected):
             value = overrides.get(parameter.key)
-            if value is None or not _allowed(parameter, value):
+            if value is None or not allows(parameter, value):
                 return False
             expected[parameter.key] = value
     return set(expected) == set(overrides)
@@ -157,44 +238,21 @@ def as_drawn(study: Study, overrides: Mapping[str, Any]) -> dict[str, Any] | Non
 
     A baseline names only what differs from the defaults; the space may vary more than that.
     """
-    config = trial_config(study, overrides).model_dump()
+    config = trial_config(study, overrides)
     candidate: dict[str, Any] = {}
     for parameter in study.parameters:
         if _applies(study, parameter, candidate):
-            section, name = parameter.key.split(".")
-            candidate[parameter.key] = config[section][name]
-    if not contains(study, candidate) or trial_config(study, candidate).model_dump() != config:
+            candidate[parameter.key] = setting(config, parameter.key)
+    if not contains(study, candidate) or trial_config(study, candidate) != config:
         return None
     return candidate
 
 
 def _applies(study: Study, parameter: Parameter, drawn: Mapping[str, Any]) -> bool:
-    fixed = study.fixed
+    varying = {p.key for p in study.parameters}
     for key, allowed in parameter.when.items():
-        section, name = key.split(".")
-        if key in drawn:
-            value = drawn[key]
-        elif any(p.key == key for p in study.parameters):
+        if key in varying and key not in drawn:
             return False  # the parameter it depends on does not apply either
-        else:
-            value = getattr(getattr(fixed, section), name)
-        if value not in allowed:
+        if (drawn[key] if key in drawn else setting(study.fixed, key)) not in allowed:
             return False
     return True
-
-
-def _allowed(p: Parameter, value: Any) -> bool:
-    if p.kind == "choice":
-        return any(value == v and type(value) is type(v) for v in p.values)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    if not p.low <= value <= p.high or (p.kind == "int" and value != int(value)):
-        return False
-    if p.step is None:
-        return True
-    steps = (value - p.low) / p.step
-    return bool(np.isclose(steps, round(steps)))
-
-
-def _is_fixed(entry: ParameterEntry) -> bool:
-    return "value" in entry.model_fields_set

@@ -3,28 +3,50 @@
 `metric` and `parameters` use the keywords of a W&B sweep file; the rest is ours.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from r2search.config import (
+    NAME,
     BudgetConfig,
     ConfirmConfig,
     DataConfig,
     EarlyTerminateConfig,
+    InferenceConfig,
     MetricConfig,
     Misuse,
+    ModelConfig,
     ResourcesConfig,
     SearchConfig,
     Strict,
-    TrialConfig,
+    TrainConfig,
     hint,
+    types_of,
 )
 
-SECTIONS = ("data", "model", "train", "inference")  # of a TrialConfig: what `parameters` may hold
+# Of a TrialConfig: what `parameters` may hold.
+SECTIONS: dict[str, type[Strict]] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "train": TrainConfig,
+    "inference": InferenceConfig,
+}
+SETTINGS: dict[str, FieldInfo] = {
+    f"{section}.{name}": info
+    for section, model in SECTIONS.items()
+    for name, info in model.model_fields.items()
+}
+# One value for the whole study, yet set among the parameters, by `value`.
+FIXABLE = frozenset({"train.epoch_pixels", "model.classes"})
 
 Distribution = Literal[
     "constant", "categorical", "int_uniform", "uniform", "q_uniform", "log_uniform_values"
@@ -49,7 +71,7 @@ class ParameterEntry(Strict):
 class SpaceFile(Strict):
     """The whole file, its `parameters` flattened to dotted keys."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=NAME)
     question: str = ""
     data: DataConfig = DataConfig()
     metric: MetricConfig = MetricConfig()
@@ -72,11 +94,20 @@ class Source:
 
     def error(self, key: str, message: str) -> Misuse:
         """A Misuse that begins with `file:line: key:`; an unknown key takes its parent's line."""
-        path = self.paths.get(key.removeprefix("parameters."), key)
+        path = self._path_of(key)
         while path and path not in self.lines:
             path = path.rpartition(".")[0]
         line = f":{self.lines[path]}" if path else ""
         return Misuse(f"{self.file}{line}: {key}: {message}")
+
+    def _path_of(self, key: str) -> str:
+        bare = key.removeprefix("parameters.")
+        for parameter, path in self.paths.items():
+            if f"{bare}.".startswith(f"{parameter}."):
+                return path + bare.removeprefix(parameter)
+            if parameter.startswith(f"{bare}.") and key not in self.lines:
+                return path  # a whole section, which has no line of its own
+        return key
 
 
 def read_space_file(path: Path) -> tuple[SpaceFile, Source]:
@@ -88,10 +119,13 @@ def read_space_file(path: Path) -> tuple[SpaceFile, Source]:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise Misuse(f"{path.name}:{line}: not YAML: {error.problem}; check the indent") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Misuse(f"{path.name}: not YAML: {error}") from None
+        raise Misuse(f"{path.name}: not YAML: {error}; save it as UTF-8 text") from None
     if not isinstance(node, yaml.MappingNode):
         raise Misuse(f"{path.name}:1: a space file is a mapping that begins with `name: ...`")
-    tree = _plain(node, "", source)
+    try:
+        tree = _plain(node, "", source)
+    except RecursionError:
+        raise Misuse(f"{path.name}: an alias contains itself; write it out") from None
     parameters: dict[str, Any] = {}
     given = tree.get("parameters") or {}
     if not isinstance(given, dict):
@@ -119,15 +153,16 @@ def _plain(node: yaml.Node, path: str, source: Source) -> Any:
             ) from None
     values: dict[str, Any] = {}
     for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise Misuse(f"{source.file}:{line}: {path or 'file'}: a key must be a plain word")
         key = str(key_node.value)
         where = f"{path}.{key}" if path else key
         if key in values:
             raise source.error(
-                where,
-                f"given twice, in lines {source.lines[where]} and "
-                f"{key_node.start_mark.line + 1}; keep one",
+                where, f"given twice, in lines {source.lines[where]} and {line}; keep one"
             )
-        source.lines[where] = key_node.start_mark.line + 1
+        source.lines[where] = line
         values[key] = _plain(value_node, where, source)
     return values
 
@@ -137,106 +172,87 @@ def _flatten(
 ) -> None:
     for name, entry in entries.items():
         key, where = f"{prefix}{name}", f"{path}.{name}"
-        if not isinstance(entry, dict):
+        label = f"parameters.{key}"
+        if key in found:
+            other = source.lines[source.paths[key]]
             source.paths[key] = where
-            raise source.error(
-                f"parameters.{key}", f"got {entry!r}; write {{value: {entry}}} to fix it"
-            )
-        if "parameters" in entry:
-            nested = entry["parameters"]
-            if len(entry) > 1 or not isinstance(nested, dict):
-                source.paths[key] = where
-                raise source.error(
-                    f"parameters.{key}", "`parameters` nests a mapping and stands alone"
-                )
+            raise source.error(label, f"given already in line {other}; keep one")
+        nested = entry.get("parameters") if isinstance(entry, dict) else None
+        if isinstance(nested, dict) and len(entry) == 1:
             _flatten(nested, f"{key}.", f"{where}.parameters", found, source)
-        else:
-            source.paths[key] = where
-            found[key] = entry
+            continue
+        source.paths[key] = where
+        if name in SECTIONS or (isinstance(entry, dict) and "parameters" in entry):
+            raise source.error(
+                label, f"got {entry!r}; nest its settings as {{parameters: {{...}}}} and no more"
+            )
+        if not isinstance(entry, dict):
+            word = "values" if isinstance(entry, list) else "value"
+            raise source.error(label, f"got {entry!r}; write {{{word}: {entry}}}")
+        found[key] = entry
 
 
 def explain(
     error: ValidationError, model: type[BaseModel], source: Source, prefix: str = ""
 ) -> Misuse:
     """All that pydantic found, each as `file:line: key: what, value; remedy`."""
-    problems: dict[str, Misuse] = {}
+    found: dict[str, list[ErrorDetails]] = {}
     for item in error.errors():
-        loc = [str(part) for part in item["loc"]]
-        if item["type"] == "extra_forbidden":
-            known = _known(model, loc[:-1])
-            message = f"unknown key (value {item['input']!r}); {hint(loc[-1], known)}"
+        loc = _field_of(model, [str(part) for part in item["loc"]])[0]
+        found.setdefault(prefix + ".".join(loc), []).append(item)
+    lines = []
+    for key, items in found.items():
+        if items[0]["type"] == "extra_forbidden":
+            *parents, name = map(str, items[0]["loc"])
+            known = list(_field_of(model, parents)[1].model_fields)
+            message = f"unknown key (value {items[0]['input']!r}); {hint(name, known)}"
         else:
-            loc = _without_union_arms(model, loc)
-            message = _sentence(dict(item))
-        key = prefix + ".".join(loc)
-        problems.setdefault(key, source.error(key or "file", message))
-    return Misuse("\n".join(str(problem) for problem in problems.values()))
+            message = sentence(items)
+        lines.append(str(source.error(key.rstrip(".") or "file", message)))
+    return Misuse("\n".join(lines))
 
 
-def _sentence(item: dict[str, Any]) -> str:
-    if item["type"] == "missing":
+def sentence(items: Sequence[ErrorDetails]) -> str:
+    """What pydantic says of one value; of a union it says one thing for each of its types."""
+    value = items[0]["input"]
+    kind = items[0]["type"]
+    if kind == "missing":
         return "missing; add it"
-    message = item["msg"].removeprefix("Value error, ")
-    text = message[0].lower() + message[1:]
-    if isinstance(item["input"], bool):
-        return f"{text}, got {item['input']}; YAML reads no/off/yes/on as booleans: use quotes"
-    value = item["input"]
+    if value == "log_uniform":
+        return "W&B's log_uniform takes exponents; write log_uniform_values and the ends themselves"
+    if kind == "literal_error" and len(items) == 1:
+        known = re.findall(r"'([^']*)'", items[0]["ctx"]["expected"])
+        return f"unknown value {value!r}; {hint(str(value), known)}"
+    said = [_REWORDED.get(item["type"], item["msg"]) for item in items]
+    text = " or ".join(text.removeprefix("Value error, ") for text in said)
+    text = text.replace("Input should", "should")
     return text if isinstance(value, dict | BaseModel) else f"{text}, got {value!r}"
 
 
-def _known(model: type[BaseModel], loc: list[str]) -> list[str]:
-    """The keys that a model knows at a place."""
-    for part in loc:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if part == "confirm":
-            annotation = ConfirmConfig
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-        elif model is SpaceFile:  # loc runs through the dict of parameters
-            model = ParameterEntry
-    return list(model.model_fields)
+_REWORDED = {
+    "model_type": "expected a mapping (key: value)",
+    "dict_type": "expected a mapping (key: value)",
+    "list_type": "expected a list",
+    "too_short": "has too few items",
+    "string_pattern_mismatch": "use letters, digits, `.`, `_` and `-`, a letter or digit first",
+}
 
 
-def _without_union_arms(model: type[BaseModel], loc: list[str]) -> list[str]:
-    """Drop what pydantic appends to say which arm of a union it tried."""
+def _field_of(model: type[BaseModel], loc: Sequence[str]) -> tuple[list[str], type[BaseModel]]:
+    """A place without what pydantic appends to name an arm of a union; the innermost model."""
     kept: list[str] = []
     for part in loc:
         kept.append(part)
-        inner = model.model_fields[part].annotation if part in model.model_fields else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-        elif part not in ("parameters", "baselines") and part in model.model_fields:
+        if part not in model.model_fields:
+            continue  # the key of a dict, or the index of a list
+        annotation = model.model_fields[part].annotation
+        inner = [arm for arm in (annotation, *get_args(annotation)) if _is_model(arm)]
+        if inner:
+            model = inner[0]
+        elif len(types_of(annotation) - {NoneType}) > 1:
             break
-    return kept
+    return kept, model
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of a space file, for editors: every parameter is known by name."""
-    schema = SpaceFile.model_json_schema()
-    entry = {"$ref": "#/$defs/ParameterEntry"}
-    sections = {}
-    for section in SECTIONS:
-        inner = TrialConfig.model_fields[section].annotation
-        assert isinstance(inner, type)
-        assert issubclass(inner, BaseModel)
-        sections[section] = {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                "parameters": {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "properties": {name: entry for name in inner.model_fields},
-                }
-            },
-        }
-    dotted = "|".join(SECTIONS)
-    schema["properties"]["parameters"] = {
-        "type": "object",
-        "properties": sections,
-        "patternProperties": {rf"^({dotted})\.[a-z_]+$": entry},
-        "additionalProperties": False,
-    }
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "r2search space file"
-    return schema
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -17,12 +17,12 @@ KEYS = (
 
 
 def summarize_study(
-    study: Study, samples: SampleSet, trials: list[TrialOutcome], **facts: Any
+    study: Study, samples: SampleSet, outcomes: list[TrialOutcome], facts: dict[str, Any]
 ) -> dict[str, Any]:
     """What is known of a study; `facts` fill the keys that its trials do not tell."""
     metric = study.metric
-    best = incumbent(trials, metric.name, metric.goal)
-    baselines = {trial.trial: trial for trial in trials if trial.baseline}
+    best = incumbent(outcomes, metric.name, metric.goal)
+    baselines = {trial.trial: trial for trial in outcomes if trial.baseline}
     summary: dict[str, Any] = dict.fromkeys(KEYS)
     second = second_observer(samples.val)
     split, _, name = metric.name.partition("/")

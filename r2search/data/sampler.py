@@ -11,6 +11,8 @@ from r2search.data.augment import build_augmentation
 from r2search.data.patches import random_positions
 from r2search.data.samples import Sample, rng_for, standardization
 
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]  # image, mask, fov
+
 TRIES = 10  # to find a patch with a pixel inside the field of view
 
 
@@ -69,13 +71,13 @@ class PatchSampler:
             yield self._batch(places)
 
     def _batch(self, places: NDArray[np.int64]) -> Batch:
+        """Fill new arrays: those of the samples may be read-only and shared."""
         shape = (len(places), self._patch, self._patch)
         images = np.empty((*shape, self._sources[0][0].shape[2]), np.float32)
         masks, fovs = np.empty(shape, np.uint8), np.empty(shape, np.bool_)
         for n, place in enumerate(places):
             image, mask, fov = self._cut(place)
-            # Copies, because the sources may be read-only and shared.
-            new = self._augment(image=image.copy(), mask=mask.copy(), fov=fov.astype(np.uint8))
+            new = self._augment(image=image, mask=mask, fov=fov.astype(np.uint8))
             mean, std = self._scales[place[0]]
             np.subtract(new["image"], mean, out=images[n])
             images[n] /= std
@@ -86,14 +88,11 @@ class PatchSampler:
         chosen = rng.choice(len(self._sources), count, p=self._shares)
         return np.column_stack([chosen, random_positions(rng, self._sizes[chosen], self._patch)])
 
-    def _cut(self, place: NDArray[np.int64]) -> "Arrays":
+    def _cut(self, place: NDArray[np.int64]) -> Arrays:
         index, top, left = place
         window = np.s_[top : top + self._patch, left : left + self._patch]
         image, mask, fov = self._sources[index]
         return image[window], mask[window], fov[window]
-
-
-Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]
 
 
 def _at_least(patch: int, sample: Sample) -> Arrays:

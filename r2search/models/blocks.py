@@ -21,6 +21,10 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and not x.requires_grad:
+            # Of a channels_last input without gradient, such as the image, torch 2.13's backward
+            # on a CPU writes the missing gradient all the same, and the process dies.
+            x = x.detach().requires_grad_()
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from r2search.report.wording import (
+    SYNTHETIC,
     Summary,
     compare,
     count,
@@ -20,7 +21,7 @@ from r2search.report.wording import (
     number,
     objective,
     part,
-    test_rows,
+    scores_on_test,
     verdict,
     warnings,
 )
@@ -84,7 +85,7 @@ class Screen:
             self._live.update(render(state))
         elif _is_news(self._shown, state):
             if state.synthetic and self._shown is None:
-                self.note(warnings({"status": "completed", "data": {"synthetic": True}})[0])
+                self.note(SYNTHETIC)
             self.note(plain_line(state))
             self._shown = state
 
@@ -97,7 +98,7 @@ def render(state: ScreenState) -> ConsoleRenderable:
     """The live panel."""
     rows: list[ConsoleRenderable] = []
     if state.synthetic:
-        rows.append(Text("Synthetic data: these numbers say nothing about real images.", "yellow"))
+        rows.append(Text(SYNTHETIC, "yellow"))
     share = min(state.elapsed_s, state.budget_s)
     rows += [
         _clock(state),
@@ -153,12 +154,15 @@ def print_summary(console: Console, summary: Summary, run_dir: Path) -> None:
         say(sentence, "bold")
     if part(summary, "incumbent"):
         console.print(_scores(summary, name, observer))
-    if test_rows(summary):
+    if scores_on_test(summary):
         console.print(_test_scores(summary))
     trials, time = part(summary, "trials"), part(summary, "time")
-    kinds = ("completed", "stopped", "failed", "interrupted", "infeasible")
+    kinds = ("completed", "stopped", "failed", "interrupted")
     ended = ", ".join(f"{trials[kind]} {kind}" for kind in kinds if trials.get(kind))
-    say(f"{trials.get('total', 0)} trials ({ended or 'none'}) in {duration(time.get('wall_s'))}.")
+    say(
+        f"{trials.get('total', 0)} trials beside the baselines ({ended or 'none'}) "
+        f"in {duration(time.get('wall_s'))}."
+    )
     say(f"Run folder: {run_dir}")
     say(f"Report:     {run_dir / 'report.html'}")
     bundle = summary.get("bundle")
@@ -255,7 +259,7 @@ def _scores(summary: Summary, name: str, observer: float | None) -> Table:
 
 
 def _test_scores(summary: Summary) -> Table:
-    rows = test_rows(summary)
+    rows = scores_on_test(summary)
     names = [name for name in TEST_METRICS if any(name in row for _, row in rows)]
     table = _table("test split", *names)
     for label, row in rows:

@@ -4,6 +4,7 @@ from typing import Any
 
 Summary = dict[str, Any]  # summary.json: a key that is not yet produced is None or absent
 
+SYNTHETIC = "Synthetic data: these numbers say nothing about real images."
 STATUS = {
     "completed": "",
     "partial": "Partial result: a part of this study is missing.",
@@ -91,7 +92,7 @@ def warnings(summary: Summary) -> list[str]:
     data = part(summary, "data")
     lines = []
     if data.get("synthetic"):
-        lines.append("Synthetic data: these numbers say nothing about real images.")
+        lines.append(SYNTHETIC)
     if data.get("split") == "within_subject":
         lines.append(
             "Split within subjects: images of one subject were both trained on and scored, "
@@ -101,7 +102,7 @@ def warnings(summary: Summary) -> list[str]:
     return lines + [line for line in [STATUS.get(status, f"Status: {status}.")] if line]
 
 
-def test_rows(summary: Summary) -> list[tuple[str, dict[str, float]]]:
+def scores_on_test(summary: Summary) -> list[tuple[str, dict[str, float]]]:
     """Rows of the test split, incumbent first; empty while the split is closed."""
     test = part(summary, "test")
     named = [("incumbent", test.get("incumbent"))]

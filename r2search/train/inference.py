@@ -33,7 +33,7 @@ def predict_probability(
     padded = np.pad(standardize(image), ((0, below), (0, right), (0, 0)), mode="reflect")
     places = [
         (slice(top, top + tile), slice(left, left + tile))
-        for top, left in tiles(*padded.shape[:2], tile, config.overlap)
+        for top, left in tiles(max(height, tile), max(width, tile), tile, config.overlap)
     ]
     if fov is not None:
         places = [place for place in places if fov[place].any()]

@@ -34,7 +34,7 @@ def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-class StudyCallback(Callback):  # type: ignore[misc]  # ray has no types
+class StudyCallback(Callback):
     """Turns Ray's events into the study's."""
 
     def __init__(
@@ -52,6 +52,9 @@ class StudyCallback(Callback):  # type: ignore[misc]  # ray has no types
         self._checkpoints_dir = checkpoints_dir
         self._refresh = refresh
         self._stopping = stopping
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles a run's parts for its own restore, which is never used
 
     @_never_raises
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -74,9 +77,7 @@ class StudyCallback(Callback):  # type: ignore[misc]  # ray has no types
             tracker.report(name, report)
 
     @_never_raises
-    def on_trial_complete(
-        self, iteration: int, trials: list[Any], trial: Any, **info: Any
-    ) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial.config["name"]
         if name not in self._ledger.trials:
             return  # asked for, never started

@@ -6,24 +6,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-# Read by ray when it is imported or when a run starts.
-_ENVIRONMENT = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # data paths stay what they were
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing goes out to the network
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials.jsonl replaces them
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # launch decides what a signal means
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # a resumed study reads trials.jsonl, not Ray's snapshot
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-for _name, _value in _ENVIRONMENT.items():
-    os.environ.setdefault(_name, _value)
 
 import ray
 from ray import tune
@@ -39,7 +24,20 @@ from r2search.tuning.resources import Workers, plan_workers
 from r2search.tuning.scheduler import build_scheduler
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.trackers import Tracker
-from r2search.tuning.trainable import NetworkTrainable
+from r2search.tuning.trainable import Shared, sharing
+
+# Read by ray when it starts and when a run starts.
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the ledger has the reason of every failure
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # data paths stay what they were
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing goes out to the network
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials.jsonl replaces them
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # launch decides what a signal means
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # a resumed study reads trials.jsonl, not Ray's snapshot
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +48,9 @@ def ray_session(samples: SampleSet) -> Iterator[Any]:
 
     Yields the reference to the samples, decoded once and shared by all workers of a node.
     """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failed trials are in the ledger
     size = sum(_bytes(sample) for part in (samples.train, samples.val) for sample in part)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
@@ -62,7 +63,7 @@ def ray_session(samples: SampleSet) -> Iterator[Any]:
             object_store_memory=2 * size + 200 * 2**20,
         )
     try:
-        yield ray.put(samples)
+        yield ray.put(replace(samples, test=()))  # no trial ever sees the test split
     finally:
         ray.shutdown()
 
@@ -77,7 +78,7 @@ class Slots:
 
 def measure_slots(study: Study) -> Slots:
     """Plan the workers and measure one of them, in a process like theirs."""
-    have = ray.cluster_resources()
+    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     workers = plan_workers(
         study.resources, have.get("CPU", 1), have.get("GPU", 0), have.get("memory", 0)
     )
@@ -89,11 +90,14 @@ def _measure(config: TrialConfig, threads: int) -> Rate:
     return measure_rate(detect(config.train, threads=threads))
 
 
-class StudyStopper(tune.Stopper):  # type: ignore[misc]  # ray has no types
+class StudyStopper(tune.Stopper):
     """Ends the search when it is told to: at the deadline, or by a signal."""
 
     def __init__(self, stopping: Callable[[], bool]) -> None:
         self._stopping = stopping
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles a run's parts for its own restore, which is never used
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -128,7 +132,15 @@ def search(
     try:
         tuner = tune.Tuner(
             tune.with_resources(
-                _with_setup(study, samples_ref, workers.threads, checkpoints_dir),
+                sharing(
+                    Shared(
+                        samples=samples_ref,
+                        threads=workers.threads,
+                        metric=study.metric.name,
+                        goal=study.metric.goal,
+                        checkpoints_dir=checkpoints_dir,
+                    )
+                ),
                 {"cpu": workers.threads, "gpu": workers.gpus},
             ),
             tune_config=tune.TuneConfig(
@@ -147,6 +159,8 @@ def search(
                 callbacks=[
                     StudyCallback(study, ledger, trackers, checkpoints_dir, refresh, stopping)
                 ],
+                # The trainable keeps the best weights itself; Ray would save every trial's end.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
         )
@@ -158,23 +172,6 @@ def search(
                 for tracker in trackers:
                     tracker.end(ledger.trials[trial.trial])
         shutil.rmtree(storage, ignore_errors=True)
-
-
-def _with_setup(study: Study, samples_ref: Any, threads: int, checkpoints_dir: Path) -> type:
-    """The trainable with what every trial shares; the samples travel as a reference."""
-
-    class Bound(NetworkTrainable):
-        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-            super().setup(
-                config,
-                samples=ray.get(samples_ref),
-                threads=threads,
-                metric=(study.metric.name, study.metric.goal),
-                checkpoints_dir=checkpoints_dir,
-            )
-
-    Bound.__name__ = NetworkTrainable.__name__
-    return Bound
 
 
 def _bytes(sample: Any) -> int:

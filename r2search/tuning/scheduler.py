@@ -8,7 +8,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from r2search.config import Study
 
 
-class SparingAsha(AsyncHyperBandScheduler):  # type: ignore[misc]  # ray has no types
+class SparingAsha(AsyncHyperBandScheduler):
     """Ray's ASHA over the search's own trials: a baseline is neither stopped nor ranked."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
@@ -35,7 +35,7 @@ def _asha(study: Study) -> TrialScheduler:
 
 SCHEDULERS: dict[str, Callable[[Study], TrialScheduler]] = {
     "asha": _asha,
-    "none": lambda study: FIFOScheduler(),
+    "none": lambda study: FIFOScheduler(),  # type: ignore[no-untyped-call]
 }
 
 

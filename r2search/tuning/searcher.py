@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
@@ -26,7 +27,7 @@ MOST_REFUSALS = 500  # in a row; then the cheapest refused config is run
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]  # ray has no types
+class StudySearcher(Searcher):
     """Baselines first, by name; then what Optuna proposes within the cost limit.
 
     `suggest` returns {name, baseline, overrides, config, plan} for the trainable.
@@ -55,7 +56,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray has no types
         self._planned: dict[str, int] = {}
         self._drawn = 0
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles a run's parts for its own restore, which is never used
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
         if self._baselines:
             return self._suggest_baseline(trial_id)
         if self._drawn >= self._study.budget.trials:
@@ -169,7 +173,7 @@ def _sampler(study: Study) -> optuna.samplers.BaseSampler:
 
 def _journal_study(study: Study, path: Path) -> optuna.Study:
     """A study on disk beside ours, for optuna-dashboard; asking from it would be slow."""
-    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    backend = JournalFileBackend(str(path))
     storage = optuna.storages.JournalStorage(backend)
     return optuna.create_study(
         direction=study.metric.goal, study_name=study.name, storage=storage, load_if_exists=True
@@ -194,4 +198,3 @@ def _suggest_by(trial: optuna.Trial) -> Callable[[Parameter], Value]:
 def _label(value: Any) -> Any:
     """Optuna stores plain scalars only; a tuple is named by its JSON."""
     return json.dumps(value) if isinstance(value, tuple | list) else value
-

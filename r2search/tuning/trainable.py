@@ -2,9 +2,11 @@
 
 import gc
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from r2search.bundle import save_weights
@@ -14,36 +16,46 @@ from r2search.train.hardware import apply, detect
 from r2search.train.trainer import Trainer
 
 
-class NetworkTrainable(tune.Trainable):  # type: ignore[misc]  # ray has no types
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all trials of a study have in common."""
+
+    samples: Any  # reference to the SampleSet in Ray's object store
+    threads: int
+    metric: str
+    goal: str
+    checkpoints_dir: Path
+
+
+class NetworkTrainable(tune.Trainable):
     """One epoch a step. The weights of the best epoch so far lie in the run folder.
 
     A failure raises and ends this trial alone; `reset_config` never returns False, which would
     lose the slot.
     """
 
-    def setup(
-        self,
-        config: dict[str, Any],
-        samples: SampleSet,
-        threads: int,
-        metric: tuple[str, str],
-        checkpoints_dir: Path,
-    ) -> None:
-        self._samples = samples  # shared memory of the node: read-only arrays, no copy
-        self._threads = threads
-        self._metric, self._goal = metric
-        self._checkpoints_dir = checkpoints_dir
+    shared: Shared  # filled in by `sharing`
+    _trainer: Trainer
+    _best: float | None  # of the objective, larger is better
+
+    def setup(self, config: dict[str, Any]) -> None:
+        # In the shared memory of the node: read-only arrays, no copy.
+        self._samples: SampleSet = ray.get(self.shared.samples)
         self._build(config)
 
     def step(self) -> dict[str, Any]:
         report = self._trainer.run_epoch()
-        value = report.metrics[self._metric]
-        signed = value if self._goal == "maximize" else -value
+        value = report.metrics[self.shared.metric]
+        signed = value if self.shared.goal == "maximize" else -value
         if self._best is None or signed > self._best:
             self._best = signed
-            path = checkpoint_path(self._checkpoints_dir, self._name)
+            path = checkpoint_path(self.shared.checkpoints_dir, self._name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            facts = {"trial": self._name, "epoch": str(report.epoch), self._metric: repr(value)}
+            facts = {
+                "trial": self._name,
+                "epoch": str(report.epoch),
+                self.shared.metric: repr(value),
+            }
             save_weights(path, self._trainer.weights(), facts)
         return {
             **report.metrics,
@@ -61,12 +73,17 @@ class NetworkTrainable(tune.Trainable):  # type: ignore[misc]  # ray has no type
 
     def _build(self, config: dict[str, Any]) -> None:
         trial = TrialConfig.model_validate(config["config"])
-        hardware = detect(trial.train, threads=self._threads)
+        hardware = detect(trial.train, threads=self.shared.threads)
         apply(hardware)
         self._name: str = config["name"]
         self._planned: int = config["planned_epochs"]
-        self._best: float | None = None
+        self._best = None
         self._trainer = Trainer(trial, self._samples, horizon=self._planned, hardware=hardware)
+
+
+def sharing(shared: Shared) -> type[NetworkTrainable]:
+    """The trainable of one study."""
+    return type("NetworkTrainable", (NetworkTrainable,), {"shared": shared})
 
 
 def checkpoint_path(checkpoints_dir: Path, trial: str) -> Path:

@@ -25,17 +25,17 @@ def _mask(number: int, height: int = 20, width: int = 24) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def picture() -> Callable[..., Image.Image]:
     return _picture
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mask() -> Callable[..., Image.Image]:
     return _mask
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_folder() -> Make:
     """`make_folder(root, names)` writes images/NAME.png and masks/NAME.png."""
 
@@ -50,7 +50,7 @@ def make_folder() -> Make:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_chase() -> Make:
     """`make_chase(root, children)` writes both eyes of each child, drawn by two observers."""
 

@@ -35,9 +35,9 @@ CHOICES: dict[str, list[Any]] = {
 configs = st.fixed_dictionaries(
     {name: st.sampled_from(values) for name, values in CHOICES.items()}
     | {
-        "depth": st.integers(1, 7),
+        "depth": st.integers(1, 5),
         "base_filters": st.integers(1, 128),
-        "recurrence": st.integers(0, 6),
+        "recurrence": st.integers(0, 3),
         "dropout": st.sampled_from([0.0, 0.3]),
         "activation": st.sampled_from(["relu", "leaky_relu", "elu", "gelu", "silu"]),
         "in_channels": st.integers(1, 16),
@@ -77,17 +77,20 @@ class Written(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("values", product(*CHOICES.values()))
-def test_parameters_are_the_models_for_every_combination(values: tuple[Any, ...]) -> None:
-    config = ModelConfig.model_validate(
-        {**dict(zip(CHOICES, values, strict=True)), "depth": 2, "base_filters": 4}
-    )
-    cost = model_cost(config, 16, 16)
-    assert (cost.parameters, cost.running_statistics) == counts(on_meta(config))
+@pytest.mark.parametrize("block", CHOICES["block"])
+def test_parameters_are_the_models_for_every_combination(block: str) -> None:
+    for values in product(*CHOICES.values()):
+        config = ModelConfig.model_validate(
+            {**dict(zip(CHOICES, values, strict=True)), "depth": 2, "base_filters": 4}
+        )
+        if config.block == block:
+            cost = model_cost(config, 16, 16)
+            found = (cost.parameters, cost.running_statistics)
+            assert found == counts(on_meta(config)), config
 
 
 @given(config=configs, height=st.integers(1, 130), width=st.integers(1, 130))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_all_four_numbers_are_those_of_a_forward_pass(
     config: ModelConfig, height: int, width: int
 ) -> None:

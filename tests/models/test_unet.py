@@ -55,7 +55,30 @@ def test_the_residual_unet_has_the_published_counts() -> None:
 # 2 * 2 * (16 + 32 + 16) = 256; transposed 32*16*4 + 16 = 2064; head 17. Together 25809.
 GOLDEN = {
     ("conv", 1): 25_809,
-    ("conv", 2): 0,
+    ("conv", 2): 117_361,
+    ("conv", 3): 482_737,
+    ("conv", 4): 1_942_577,
+    ("conv", 5): 7_778_609,
+    ("residual", 1): 27_009,
+    ("residual", 2): 122_849,
+    ("residual", 3): 504_993,
+    ("residual", 4): 2_031_137,
+    ("residual", 5): 8_130_849,
+    ("preact_residual", 1): 26_855,
+    ("preact_residual", 2): 122_503,
+    ("preact_residual", 3): 504_263,
+    ("preact_residual", 4): 2_029_639,
+    ("preact_residual", 5): 8_127_815,
+    ("recurrent", 1): 31_569,
+    ("recurrent", 2): 137_201,
+    ("recurrent", 3): 557_361,
+    ("recurrent", 4): 2_233_265,
+    ("recurrent", 5): 8_927_409,
+    ("recurrent_residual", 1): 31_569,
+    ("recurrent_residual", 2): 137_201,
+    ("recurrent_residual", 3): 557_361,
+    ("recurrent_residual", 4): 2_233_265,
+    ("recurrent_residual", 5): 8_927_409,
 }
 
 

@@ -155,11 +155,10 @@ def _as_seen_by_second(points: Floats, rng: np.random.Generator) -> Floats:
 def _absorption(points: Floats) -> Floats:
     """How much blood the light crosses: less in thin vessels and on an artery's bright midline."""
     radius, darkness = points[:, 2], points[:, 3]
-    dark = _stroke(points, darkness * np.clip(0.12 + 0.36 * radius, 0, 0.85))
-    midline = points.copy()
+    dark = _stroke(points, darkness * np.clip(0.15 + 0.36 * radius, 0, 0.85))
+    midline = points[(darkness < 0.9) & (radius > 1.5)]
     midline[:, 2] *= 0.25
-    bright = _stroke(midline, np.where((darkness < 0.9) & (radius > 1.5), 0.22, 0.0))
-    return dark - bright
+    return dark - 0.22 * _stroke(midline, np.ones(len(midline)))
 
 
 def _clouds(rng: np.random.Generator, cells: int) -> Floats:
@@ -257,7 +256,7 @@ def _camera(image: Floats, rng: np.random.Generator, from_centre: Floats) -> Flo
     """Focus, glare, grain and the colour resolution of a compressed file; 0..255."""
     sharpness = rng.uniform(0.55, 0.9)
     image = ndimage.gaussian_filter(image, (sharpness, sharpness, 0))
-    image = image + rng.normal(0, 0.021, image.shape) + rng.normal(0, 0.018, (*SHAPE, 1))
+    image = image + rng.normal(0, 0.019, image.shape) + rng.normal(0, 0.014, (*SHAPE, 1))
     image = ndimage.gaussian_filter(image, (0.45, 0.45, 0))
     grey = image.mean(axis=2, keepdims=True)
     image = grey + ndimage.uniform_filter(image - grey, (3, 3, 1))

@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,7 @@ STROKE = np.zeros((20, 24), np.uint8)
 STROKE[5:15, 8:11] = 1
 
 
-def save(
-    path: Path, pixels: NDArray[np.generic], mode: str | None = None, **options: object
-) -> Path:
+def save(path: Path, pixels: NDArray[np.generic], mode: str | None = None, **options: Any) -> Path:
     picture = Image.fromarray(pixels)
     (picture.convert(mode) if mode else picture).save(path, **options)
     return path
@@ -173,7 +172,10 @@ def test_a_file_with_several_pictures_is_refused(tmp_path: Path) -> None:
             read_image(tmp_path / name, "rgb")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(suffix=st.sampled_from(["png", "jpg", "tif", "gif", "bmp", "ppm"]), data=st.data())
 def test_damaged_bytes_give_an_image_or_a_misuse(
     tmp_path: Path, suffix: str, data: st.DataObject
@@ -216,6 +218,7 @@ def test_a_mask_is_read_whatever_its_other_value_is(tmp_path: Path, name: str) -
     assert (mask == STROKE).all()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 255))
 def test_any_two_values_of_which_one_is_zero_make_a_mask(
     tmp_path_factory: pytest.TempPathFactory, value: int

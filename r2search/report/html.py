@@ -1,0 +1,272 @@
+"""report.html: one file that opens offline and tells the whole study."""
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import plotly.io
+import yaml
+from plotly.offline import get_plotlyjs
+
+from r2search.records import TrialOutcome
+from r2search.report.figures import OUTCOMES, learning_curves, objective_over_time, outcome_of
+from r2search.report.markup import Cell, Html, Number, card, facts, join, section, table, tag
+from r2search.report.wording import (
+    Summary,
+    compare,
+    count,
+    drawn,
+    duration,
+    number,
+    objective,
+    part,
+    percent,
+    scores_on_test,
+    verdict,
+    warnings,
+)
+from r2search.selection import ranking
+
+PICTURE_BYTES = 8 << 20  # base64 of all pictures together; with plotly the file stays below 15 MB
+
+
+def write_report(
+    path: Path,
+    summary: Summary,
+    trials: Sequence[TrialOutcome],
+    pictures: Sequence[tuple[str, bytes]] = (),
+) -> None:
+    """Write one self-contained HTML file, whole or not at all.
+
+    `summary` is what summary.json holds, where any key may be None; `pictures` are captions with
+    PNG files, shown until PICTURE_BYTES are used. Every text is escaped.
+    """
+    notes = part(summary, "data").get("notes") or ()
+    banners = [tag("p", text, class_="banner") for text in warnings(summary)]
+    banners += [tag("p", str(note), class_="note") for note in notes]
+    sections = (
+        _headline(summary),
+        _search(summary, trials),
+        _pictures(pictures),
+        _scores(summary),
+        _trials(summary, trials),
+        _facts(summary),
+        _config(summary),
+        _reproduce(summary),
+    )
+    template = Template(Path(__file__).with_name("report.html.tmpl").read_text(encoding="utf-8"))
+    page = template.substitute(
+        title=join([str(summary.get("name") or "study")]),
+        question=join([str(summary.get("question") or "")]),
+        banners=join(banners, "\n"),
+        plotly=get_plotlyjs(),
+        body=join(sections, "\n"),
+    )
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_text(page, encoding="utf-8", errors="replace")
+    os.replace(draft, path)
+
+
+def _headline(summary: Summary) -> Html:
+    """Cards: the incumbent against every yardstick, test split, time and trials."""
+    name, goal, observer = objective(summary)
+    best, trials, time = (part(summary, key) for key in ("incumbent", "trials", "time"))
+    cards = [card("Incumbent", "none", "no trial has yielded a network", kind="main")]
+    if best:
+        under = f"{name}, epoch {best['epoch']} of {best['epochs']}"
+        cards = [card(f"Incumbent {best['trial']}", number(best["value"]), under, kind="main")]
+    for label, baseline in part(summary, "baselines").items():
+        cards.append(_yardstick(f"Baseline {label}", baseline, best, goal))
+    if observer is not None:
+        cards.append(_yardstick("Second observer", {"value": observer}, best, goal))
+    tested = part(summary, "test", "incumbent").get(name.removeprefix("val/"))
+    if tested is not None:
+        cards.append(card("Incumbent, test split", number(tested), "opened once"))
+    budget = f"of {duration(time['budget_s'])} allowed" if time.get("budget_s") else ""
+    ended = ", ".join(f"{trials[kind]} {kind}" for kind in OUTCOMES if trials.get(kind))
+    cards += [
+        card("Trials beside the baselines", count(trials.get("total")), ended),
+        card("Wall clock", duration(time.get("wall_s")), budget),
+    ]
+    return join([tag("ul", *cards, class_="cards"), tag("p", " ".join(verdict(summary)))])
+
+
+def _yardstick(label: str, row: Summary | None, best: Summary, goal: str) -> Html:
+    """A card of what the incumbent is measured by."""
+    if not row:
+        return card(label, "n/a", "no result")
+    value = number(row["value"])
+    if not best:
+        return card(label, value)
+    if row.get("trial") == best["trial"]:
+        return card(label, value, "is itself the incumbent")
+    words = compare(best["value"], row["value"], goal).removesuffix(" than").removesuffix(" to")
+    return card(label, value, f"incumbent is {words}", mood=words.rpartition(" ")[2])
+
+
+def _search(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:
+    if not any(trial.reports for trial in trials):
+        return section("Search", tag("p", "No trial has reported an epoch."))
+    over_time, curves = objective_over_time(summary, trials), learning_curves(summary, trials)
+    return section(
+        "Search",
+        tag("h3", "Objective over time"),
+        _drawing("time", over_time, "A dot is a trial at its best epoch; a diamond, a baseline."),
+        tag("h3", "Learning curves"),
+        _drawing("curves", curves, "An epoch is the same number of training pixels for all."),
+    )
+
+
+def _drawing(name: str, figure: Any, caption: str) -> Html:
+    drawing = plotly.io.to_html(
+        figure,
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=f"figure-{name}",
+        default_height="380px",
+        config={"displayModeBar": False, "responsive": True},
+    )
+    return tag("figure", Html(drawing), tag("figcaption", caption))
+
+
+def _pictures(pictures: Sequence[tuple[str, bytes]]) -> Html:
+    figures, used = [], 0
+    for caption, png in pictures:
+        data = base64.b64encode(png).decode("ascii")
+        used += len(data)
+        if used > PICTURE_BYTES:
+            break
+        image = tag("img", alt=caption, src=f"data:image/png;base64,{data}")
+        figures.append(tag("figure", image, tag("figcaption", caption)))
+    hidden = len(pictures) - len(figures)
+    if hidden:
+        figures.append(tag("p", f"{hidden} more left out: the file would be too large."))
+    return section("Sample predictions", *figures) if figures else Html()
+
+
+def _scores(summary: Summary) -> Html:
+    """All metrics on the validation and on the test split."""
+    name, _, observer = objective(summary)
+    named = {"incumbent": part(summary, "incumbent")}
+    named |= {f"baseline {key}": row for key, row in part(summary, "baselines").items()}
+    rows = [(label, _validation(row)) for label, row in named.items() if row]
+    if observer is not None:
+        rows.append(("second observer", {name.removeprefix("val/"): observer}))
+    parts = [tag("h3", "Validation split, by which trials are chosen"), _metrics(rows)]
+    if scores_on_test(summary):
+        parts += [tag("h3", "Test split, opened once"), _metrics(scores_on_test(summary))]
+    return section("Scores", *parts) if rows else Html()
+
+
+def _validation(row: Summary) -> dict[str, float]:
+    metrics = row.get("metrics") or {}
+    return {k.removeprefix("val/"): v for k, v in metrics.items() if k.startswith("val/")}
+
+
+def _metrics(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Html:
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    cells: list[list[Cell]] = [
+        [label, *(Number(number(row[n]) if n in row else "", row.get(n)) for n in names)]
+        for label, row in rows
+    ]
+    return table(["", *names], cells)
+
+
+def _trials(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:
+    """The sortable table of all trials."""
+    if not trials:
+        return Html()
+    name, goal, _ = objective(summary)
+    heads = "trial,outcome,best,at epoch,epochs,time,parameters,drawn,reason".split(",")
+    ranked = ranking(trials, name, goal)
+    rows = [_trial(t, name, goal) for t in [*ranked, *(t for t in trials if t not in ranked)]]
+    hint = f"Best first, by {name}; click a heading to sort. The incumbent is shaded."
+    refused = part(summary, "trials").get("infeasible")
+    if refused:
+        hint += f" {refused} drawn configs were too expensive for the budget and not trained."
+    best = part(summary, "incumbent").get("trial")
+    grid = table(heads, rows, sortable=True, marked=[best] if best else [])
+    return section("Trials", tag("p", hint, class_="quiet"), grid)
+
+
+def _trial(trial: TrialOutcome, name: str, goal: str) -> list[Cell]:
+    best = trial.best(name, goal)
+    value = best.metrics[name] if best else None
+    end = trial.ended if trial.ended is not None else max(trial.report_times, default=None)
+    seconds = None if end is None else end - trial.started
+    epochs, parameters = len(trial.reports), trial.cost.get("parameters")
+    outcome = outcome_of(trial)
+    badges = [tag("span", outcome, class_="outcome", style=f"border-color: {OUTCOMES[outcome]}")]
+    if trial.baseline:
+        badges.append(tag("small", " baseline"))
+    chips = [
+        tag("span", f"{key.rpartition('.')[2]}={drawn(value)}")
+        for key, value in trial.overrides.items()
+    ]
+    return [
+        trial.trial,
+        join(badges),
+        Number(number(value) if best else "", value),
+        Number(str(best.epoch) if best else "", best.epoch if best else None),
+        Number(f"{epochs}/{trial.planned_epochs}", epochs),
+        Number(duration(seconds), seconds),
+        Number(count(parameters), parameters),
+        tag("div", join(chips, " "), class_="drawn"),
+        tag("div", trial.reason, class_="reason"),
+    ]
+
+
+def _facts(summary: Summary) -> Html:
+    data, time, tracking = (part(summary, key) for key in ("data", "time", "tracking"))
+    people = data.get("subjects") or {}
+    about_data = {"reader": data.get("reader") or "n/a", "split": data.get("split") or "n/a"}
+    for name, images in (data.get("counts") or {}).items():
+        of = f" (subjects: {len(people[name])})" if people.get(name) else ""
+        about_data[name] = f"{images} images{of}"
+    about_data["fingerprint"] = (data.get("fingerprint") or "n/a")[:16]
+    waiting = len(tracking.get("not_uploaded") or ())
+    about_time = {
+        "wall clock": duration(time.get("wall_s")),
+        "budget": duration(time.get("budget_s")),
+        "training, all workers": duration(time.get("train_s")),
+        "validation, all workers": duration(time.get("validate_s")),
+        "goodput": f"{percent(time.get('goodput'))} of worker time",
+        "W&B": f"{tracking.get('mode') or 'n/a'}, {waiting} runs not uploaded",
+    }
+    if summary.get("optimism") is not None:
+        about_time["validation minus test"] = number(summary["optimism"])
+    lists = (
+        facts("Data", about_data),
+        facts("Budget and time", about_time),
+        facts("Hardware", part(summary, "hardware")),
+        facts("Versions", part(summary, "versions")),
+    )
+    return section("Data, time and machine", tag("div", *lists, class_="columns"))
+
+
+def _config(summary: Summary) -> Html:
+    config = part(summary, "incumbent", "config")
+    if not config:
+        return Html()
+    plain = json.loads(json.dumps(config, default=str))  # tuples and paths as a file has them
+    text = yaml.safe_dump(plain, sort_keys=False)
+    return section("Config of the incumbent", tag("pre", text, class_="yaml"))
+
+
+def _reproduce(summary: Summary) -> Html:
+    lines = [summary["command"], ""] if summary.get("command") else []
+    if summary.get("bundle"):
+        bundle = summary["bundle"]
+        lines += ["# in this folder: predict your own images, score the network anew"]
+        lines += [f"r2search predict {bundle} IMAGE -o OUT", f"r2search evaluate {bundle}"]
+    space, revision = part(summary, "space"), part(summary, "revision")
+    source = f"space.yaml has SHA-256 {space.get('sha256') or 'n/a'}."
+    if revision.get("commit"):
+        changed = ", with uncommitted changes" if revision.get("dirty") else ""
+        source += f" The code is of revision {revision['commit'][:12]}{changed}."
+    commands = tag("pre", "\n".join(lines).strip()) if lines else Html()
+    return section("Reproduce", commands, tag("p", source, class_="quiet"))

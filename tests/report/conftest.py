@@ -1,0 +1,148 @@
+"""A made-up study, for tests only: none of its numbers was measured."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from r2search.config import TrialConfig
+from r2search.records import EpochReport, TrialOutcome
+
+METRIC = "val/dice_mean"
+BASELINE = {"model.block": "recurrent_residual", "model.recurrence": 2, "model.depth": 4}
+EPOCH_S = 6.0
+
+
+def make_trial(name: str, seed: int, *, ceiling: float, began: float, **how: Any) -> TrialOutcome:
+    """A trial whose objective rises towards `ceiling`; `how` overrides what it tells."""
+    rng = np.random.default_rng(seed)
+    epochs, planned = how.pop("epochs", 12), 12
+    reports = []
+    for epoch in range(1, epochs + 1):
+        dice = ceiling * (1 - np.exp(-epoch / 2.5)) + 0.008 * rng.standard_normal()
+        metrics = {
+            METRIC: round(float(dice), 4),
+            "val/sensitivity": round(float(dice) - 0.03, 4),
+            "val/specificity": 0.97,
+            "val/auc_pr": round(float(dice) + 0.05, 4),
+            "train/loss": round(float(1 - dice), 4),
+        }
+        seconds = {"train": 5.0, "feed": 0.4, "validate": 1.0}
+        reports.append(EpochReport(epoch=epoch, metrics=metrics, pixels=3_000_000, seconds=seconds))
+    overrides = {
+        "model.block": str(rng.choice(["conv", "residual", "recurrent_residual"])),
+        "model.depth": int(rng.integers(2, 6)),
+        "model.base_filters": int(rng.choice([8, 16, 32])),
+        "data.patch_size": int(rng.choice([64, 96, 128])),
+        "train.lr": float(10 ** rng.uniform(-4, -1.5)),
+        "train.class_weights": float(rng.uniform(1, 12)),
+    }
+    facts: dict[str, Any] = {
+        "trial": name,
+        "baseline": False,
+        "overrides": overrides,
+        "config": TrialConfig().model_dump(mode="json"),
+        "cost": {"parameters": float(rng.integers(60_000, 9_000_000)), "flops": 1e9},
+        "planned_epochs": planned,
+        "started": began,
+        "ended": began + EPOCH_S * epochs,
+        "outcome": "completed" if epochs == planned else "stopped",
+        "reason": "" if epochs == planned else "by asha",
+        "reports": reports,
+        "report_times": [began + EPOCH_S * epoch for epoch in range(1, epochs + 1)],
+    }
+    return TrialOutcome(**facts | how)
+
+
+@pytest.fixture
+def trials() -> list[TrialOutcome]:
+    """Two baselines and 28 trials of all outcomes; t0011 is the best."""
+    made = [
+        make_trial("B1", 1, ceiling=0.76, began=0.0, baseline=True, overrides=BASELINE),
+        make_trial("B2", 2, ceiling=0.70, began=1.0, baseline=True, overrides={"model.depth": 3}),
+    ]
+    rng, began = np.random.default_rng(3), [75.0, 80.0]
+    for index in range(1, 29):
+        worker = int(began[0] > began[1])
+        epochs = 12 if index in (4, 11, 16, 21, 25) else int(rng.choice([2, 2, 2, 6]))
+        ceiling = 0.79 if index == 11 else float(rng.uniform(0.3, 0.77))
+        how: dict[str, Any] = {"epochs": epochs}
+        if index == 9:
+            how = {"epochs": 1, "outcome": "failed", "reason": "FloatingPointError: loss is NaN"}
+        if index == 28:
+            how = {"epochs": 3, "outcome": "interrupted", "reason": "the study ended"}
+        made.append(make_trial(f"t{index:04}", index, ceiling=ceiling, began=began[worker], **how))
+        began[worker] += EPOCH_S * how["epochs"]
+    return made
+
+
+@pytest.fixture
+def summary(trials: list[TrialOutcome]) -> dict[str, Any]:
+    """The summary.json of that study, complete."""
+    by_name = {trial.trial: describe(trial) for trial in trials}
+    test = {"dice_mean": 0.7512, "sensitivity": 0.74, "specificity": 0.972, "auc_pr": 0.81}
+    return {
+        "format": 1,
+        "status": "completed",
+        "name": "retina",
+        "question": "Which R2U-Net finds retinal vessels best?",
+        "command": "python launch/tune.py --space retina.yaml --time 10m",
+        "space": {"path": "space.yaml", "sha256": "5f" * 32},
+        "data": {
+            "reader": "made_up",
+            "fingerprint": "c0ffee" * 8,
+            "synthetic": False,
+            "split": "by_subject",
+            "notes": ["Only 20 of 28 images are there."],
+            "counts": {"train": 12, "val": 4, "test": 4},
+            "subjects": {"train": ["01", "02"], "val": ["07"], "test": ["09"]},
+        },
+        "objective": {"name": METRIC, "goal": "maximize", "second_observer": 0.778},
+        "incumbent": by_name["t0011"],
+        "baselines": {"B1": by_name["B1"], "B2": by_name["B2"]},
+        "confirmed": None,
+        "test": {
+            "incumbent": test,
+            "baselines": {"B1": {name: value - 0.02 for name, value in test.items()}, "B2": None},
+            "second_observer": {"dice_mean": 0.7781, "sensitivity": 0.79, "specificity": 0.97},
+        },
+        "optimism": 0.034,
+        "audit": None,
+        "trials": {
+            "total": 28,
+            "completed": 5,
+            "stopped": 21,
+            "failed": 1,
+            "interrupted": 1,
+            "infeasible": 6,
+        },
+        "time": {
+            "wall_s": 612.4,
+            "budget_s": 600.0,
+            "train_s": 980.0,
+            "validate_s": 160.0,
+            "goodput": 0.81,
+        },
+        "tracking": {"mode": "offline", "not_uploaded": ["t0001", "t0002"]},
+        "hardware": {"processor": "a made-up CPU", "cores": 2, "memory_gib": 15.6, "workers": 2},
+        "versions": {"python": "3.11.2", "torch": "2.13.0", "r2search": "0.1.0"},
+        "revision": {"commit": "0123456789abcdef", "dirty": True},
+        "bundle": "bundle",
+    }
+
+
+def describe(trial: TrialOutcome) -> dict[str, Any]:
+    best = trial.best(METRIC, "maximize")
+    assert best is not None
+    return {
+        "trial": trial.trial,
+        "epoch": best.epoch,
+        "value": best.metrics[METRIC],
+        "metrics": best.metrics,
+        "overrides": trial.overrides,
+        "config": trial.config,
+        "epochs": len(trial.reports),
+        "planned_epochs": trial.planned_epochs,
+        "parameters": trial.cost["parameters"],
+        "seconds": 72.0,
+    }

@@ -1,0 +1,258 @@
+import os
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from r2search.records import TrialOutcome
+from r2search.report.figures import learning_curves, objective_over_time
+from r2search.report.html import PICTURE_BYTES, write_report
+from r2search.report.wording import compare, drawn, duration, verdict, warnings
+
+HOSTILE = "<script>alert('x')</script> & \"co\""
+
+
+class Page(HTMLParser):
+    """A report as a browser sees it: elements, addresses, and the text outside scripts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.banners = 0
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self._script = False
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "action")]
+        self.banners += ("class", "banner") in attrs
+        self._script = tag in ("script", "style")
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = False
+
+    def handle_data(self, data: str) -> None:
+        if not self._script:
+            self.text += data
+            if self.rows and self.rows[-1]:
+                self.rows[-1][-1] += data
+
+
+def write(path: Path, *arguments: Any) -> Page:
+    write_report(path / "report.html", *arguments)
+    return Page(path / "report.html")
+
+
+@pytest.fixture
+def page(tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome]) -> Page:
+    return write(tmp_path, summary, trials, [("image made_up_01", b"not really a PNG")])
+
+
+def test_the_report_names_the_incumbent_and_every_yardstick(page: Page) -> None:
+    assert "t0011 reaches val/dice_mean 0.793 at epoch 11." in page.text
+    # 0.7926 against 0.7577 and 0.6988 of the made-up trials, and 0.778 of the observer
+    assert "It is 0.035 better than baseline B1 (0.758)." in page.text
+    assert "It is 0.094 better than baseline B2 (0.699)." in page.text
+    assert "It is 0.015 better than the second human observer (0.778)." in page.text
+
+
+def test_the_report_asks_for_nothing_from_the_network(page: Page) -> None:
+    assert page.addresses, "the picture has an address"
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert not {"link", "iframe", "object", "embed"} & set(page.tags) - {"link"}
+    assert "@import" not in page.source
+    assert "url(" not in page.source
+
+
+def test_the_report_carries_plotly_and_stays_below_15_mb(
+    tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    many = [replace(trials[i % 30], trial=f"t{i:04}") for i in range(500)]
+    pictures = [(f"image {i}", os.urandom(3 << 20)) for i in range(4)]
+    page = write(tmp_path, summary, many, pictures)
+    path = tmp_path / "report.html"
+    assert get_plotlyjs() in path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 15e6
+    # 3 MiB are 4 MiB in base64: two of them fill the 8 MiB
+    assert PICTURE_BYTES == 8 << 20
+    assert page.tags.count("img") == 2
+    assert "2 more left out" in page.text
+    assert sum(row[0].startswith("t0") for row in page.rows) == 500
+
+
+def test_texts_from_files_cannot_become_markup(
+    tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    summary["name"] = summary["question"] = summary["command"] = HOSTILE
+    summary["data"]["notes"] = [HOSTILE]
+    summary["hardware"] = {HOSTILE: HOSTILE}
+    summary["baselines"] = {HOSTILE: summary["baselines"]["B1"]}
+    summary["incumbent"]["config"] = {HOSTILE: HOSTILE}
+    trials[0] = replace(trials[0], trial=HOSTILE, overrides={HOSTILE: HOSTILE}, reason=HOSTILE)
+    summary["incumbent"]["trial"] = HOSTILE
+    page = write(tmp_path, summary, trials, [(HOSTILE, b"")])
+    assert "<script>alert" not in page.source
+    assert page.text.count(HOSTILE) > 10
+    assert page.tags.count("script") == 4  # plotly, two figures, the sorting
+
+
+def test_synthetic_data_and_a_leaky_split_stand_in_a_banner(
+    tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome], page: Page
+) -> None:
+    assert page.banners == 0
+    summary["data"] |= {"synthetic": True, "split": "within_subject"}
+    summary["status"] = "interrupted"
+    warned = write(tmp_path, summary, trials)
+    assert warned.banners == 3
+    assert "Synthetic data: these numbers say nothing about real images." in warned.text
+    assert "Split within subjects" in warned.text
+    assert "Interrupted" in warned.text
+
+
+def test_a_study_without_any_result_still_has_a_report(tmp_path: Path) -> None:
+    page = write(tmp_path, dict.fromkeys(("name", "data", "incumbent", "test", "time")), [])
+    assert "No trial has yielded a network." in page.text
+    assert "No trial has reported an epoch." in page.text
+    assert "Test split" not in page.text
+
+
+def test_trials_that_never_reported_are_listed_last(
+    tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    silent = replace(
+        trials[5], trial="t0099", reports=[], report_times=[], ended=None, outcome=None
+    )
+    page = write(tmp_path, summary, [silent, *trials])
+    names = [row[0] for row in page.rows if row[0] in {t.trial for t in [silent, *trials]}]
+    assert names[0] == "t0011"
+    assert names[-1] == "t0099"
+    assert next(row for row in page.rows if row[0] == "t0099")[1:6] == [
+        "running",
+        "",
+        "",
+        "0/12",
+        "n/a",
+    ]
+
+
+def test_the_test_split_has_a_table_only_when_it_was_opened(
+    tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome], page: Page
+) -> None:
+    assert ["incumbent", "0.751", "0.740", "0.972", "0.810"] in page.rows
+    assert ["second observer", "0.778", "0.790", "0.970", ""] in page.rows
+    summary["test"] = None
+    assert "Test split" not in write(tmp_path, summary, trials).text
+
+
+def test_a_report_is_written_whole_or_not_at_all(
+    tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    write(tmp_path, summary, trials)
+    before = (tmp_path / "report.html").read_bytes()
+    summary["incumbent"].pop("value")
+    with pytest.raises(KeyError):
+        write_report(tmp_path / "report.html", summary, trials)
+    assert (tmp_path / "report.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_best_so_far_only_rises_and_ends_at_the_incumbent(
+    summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    trace = _trace(objective_over_time(summary, trials), "best so far")
+    assert list(trace.y) == sorted(trace.y)
+    assert list(trace.x) == sorted(trace.x)
+    assert trace.y[-1] == summary["incumbent"]["value"]
+
+
+def test_the_best_so_far_falls_when_the_goal_is_to_minimize(
+    summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    summary["objective"] = {"name": "train/loss", "goal": "minimize", "second_observer": None}
+    trace = _trace(objective_over_time(summary, trials), "best so far")
+    assert list(trace.y) == sorted(trace.y, reverse=True)
+
+
+def test_a_failed_trial_does_not_raise_the_best_so_far(
+    summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    best = next(trial for trial in trials if trial.trial == "t0011")
+    trials[trials.index(best)] = replace(best, outcome="failed")
+    trace = _trace(objective_over_time(summary, trials), "best so far")
+    assert trace.y[-1] < summary["incumbent"]["value"]
+
+
+def test_a_dot_lies_where_its_trial_was_best(
+    summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    trace = _trace(objective_over_time(summary, trials), "failed")
+    (failed,) = [trial for trial in trials if trial.outcome == "failed"]
+    assert list(trace.x) == [failed.report_times[0] / 60]
+    assert list(trace.y) == [failed.reports[0].metrics["val/dice_mean"]]
+
+
+def test_learning_curves_keep_the_trials_apart(
+    summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    figure = learning_curves(summary, trials)
+    stopped = [trial for trial in trials if trial.outcome == "stopped"]
+    trace = _trace(figure, "stopped")
+    assert list(trace.y).count(None) == len(stopped)  # a gap after each
+    assert len(trace.x) == sum(len(trial.reports) + 1 for trial in stopped)
+    incumbent = _trace(figure, "incumbent t0011")
+    assert incumbent.line.width > 2 * trace.line.width
+    assert _trace(figure, "baseline B1").line.dash == "dash"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (59.6, "1:00"), (612.4, "10:12"), (3600, "1:00:00"), (None, "n/a")],
+)
+def test_durations_read_as_minutes_and_seconds(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_comparisons_follow_the_goal() -> None:
+    assert compare(0.80, 0.75, "maximize") == "0.050 better than"
+    assert compare(0.80, 0.75, "minimize") == "0.050 worse than"
+    assert compare(0.8001, 0.8004, "maximize") == "equal to"
+
+
+def test_a_baseline_that_wins_is_said_to_win(summary: dict[str, Any]) -> None:
+    summary["incumbent"] = summary["baselines"]["B1"]
+    assert "It is a baseline: no trial of the search was better than B1." in verdict(summary)
+
+
+def test_a_baseline_that_failed_is_not_passed_over(summary: dict[str, Any]) -> None:
+    summary["baselines"]["B2"] = None
+    assert "Baseline B2 has no result: there is nothing to compare with." in verdict(summary)
+
+
+def test_a_summary_without_status_counts_as_interrupted() -> None:
+    assert warnings({}) == ["Interrupted: the study ended before its budget was used."]
+
+
+def test_drawn_values_are_short() -> None:
+    assert [drawn(v) for v in (0.00221234, 4, "conv", True, (1.0, 2.55))] == [
+        "0.00221",
+        "4",
+        "conv",
+        "True",
+        "(1, 2.55)",
+    ]
+
+
+def _trace(figure: Any, name: str) -> Any:
+    (trace,) = [trace for trace in figure.data if trace.name == name]
+    return trace

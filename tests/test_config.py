@@ -1,0 +1,149 @@
+"""The settings: what they accept, what they refuse, and that they survive being written down."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from r2search.config import (
+    PER_STUDY,
+    BudgetConfig,
+    ConfirmConfig,
+    DataConfig,
+    InferenceConfig,
+    ModelConfig,
+    ResourcesConfig,
+    SearchConfig,
+    TrainConfig,
+    TrialConfig,
+    hint,
+    parse_duration,
+)
+
+
+def test_a_trial_config_survives_a_json_round_trip() -> None:
+    config = TrialConfig(
+        data=DataConfig(root="images"), train=TrainConfig(class_weights=(1.0, 2.5)), seed=3
+    )
+    assert TrialConfig.model_validate(json.loads(config.model_dump_json())) == config
+
+
+def test_settings_cannot_be_changed_after_they_are_made() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        TrialConfig().seed = 1  # type: ignore[misc]
+
+
+def test_a_setting_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValidationError, match="dpeth"):
+        ModelConfig.model_validate({"dpeth": 3})
+
+
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [
+        (ModelConfig, {"depth": 0}),
+        (ModelConfig, {"depth": 8}),
+        (ModelConfig, {"dropout": 1.0}),
+        (ModelConfig, {"block": "transformer"}),
+        (TrainConfig, {"lr": 0.0}),
+        (TrainConfig, {"lr": float("nan")}),
+        (TrainConfig, {"warmup_epochs": float("inf")}),
+        (TrainConfig, {"class_weights": 0.0}),
+        (TrainConfig, {"class_weights": float("nan")}),
+        (TrainConfig, {"class_weights": (1.0, -1.0)}),
+        (TrainConfig, {"class_weights": (1.0,)}),
+        (InferenceConfig, {"threshold": 1.0}),
+        (ResourcesConfig, {"workers": 0}),
+        (ResourcesConfig, {"gpu_share": 0.0}),
+        (ConfirmConfig, {"seeds": 0}),
+        (BudgetConfig, {"time": 0}),
+    ],
+)
+def test_a_value_outside_its_limits_is_refused(model: type, values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        model(**values)
+
+
+def test_tiles_must_advance() -> None:
+    # overlap 128 of tile 256 is just half: every pixel is in at most two tiles a side
+    assert InferenceConfig(tile=256, overlap=128).overlap == 128
+    with pytest.raises(ValidationError, match="overlap 129 is over half of tile 256"):
+        InferenceConfig(tile=256, overlap=129)
+
+
+def test_yaml_s_1e_4_is_a_number_where_a_number_is_meant() -> None:
+    # YAML 1.1 reads 1e-4, without a point, as a string
+    assert TrainConfig(lr="1e-4").lr == 1e-4
+    assert TrainConfig(epoch_pixels="3e6").epoch_pixels == 3_000_000
+    assert TrainConfig(class_weights=["1e0", "2e0"]).class_weights == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "remedy"),
+    [
+        (SearchConfig, "seed", "write a number"),
+        (TrainConfig, "lr", "write a number"),
+        (ResourcesConfig, "workers", "write a number"),
+        (ModelConfig, "norm", "put the word in quotes"),
+        (DataConfig, "reader", "put the word in quotes"),
+    ],
+)
+def test_a_boolean_is_no_number_and_no_word(model: type, field: str, remedy: str) -> None:
+    with pytest.raises(ValidationError, match="YAML reads no, off, yes and on") as caught:
+        model(**{field: False})
+    assert remedy in str(caught.value)
+
+
+def test_a_boolean_in_a_list_of_numbers_is_refused_too() -> None:
+    with pytest.raises(ValidationError, match="write a number"):
+        TrainConfig(class_weights=[1.0, True])
+
+
+def test_a_boolean_setting_takes_a_boolean() -> None:
+    assert ModelConfig(conv_bias=True).conv_bias is True
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (90, 90),
+        (0.5, 0.5),
+        ("90", 90),
+        ("90s", 90),
+        ("20m", 1200),
+        (" 2h ", 7200),
+        ("1h30m", 5400),  # 3600 + 1800
+        ("1d2h3m4.5s", 93784.5),  # 86400 + 7200 + 180 + 4.5
+    ],
+)
+def test_a_duration_is_read_in_seconds(text: object, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+    assert BudgetConfig(time=text).time == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5", "5 minutes", "30m1h", "1.5h", "nan", None, True])
+def test_what_is_no_duration_is_refused_with_examples(text: object) -> None:
+    with pytest.raises(ValueError, match="written like 90s, 20m or 1h30m"):
+        parse_duration(text)
+
+
+@given(st.integers(0, 99), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59))
+def test_every_written_duration_is_read_back(d: int, h: int, m: int, s: int) -> None:
+    assert parse_duration(f"{d}d{h}h{m}m{s}s") == ((d * 24 + h) * 60 + m) * 60 + s
+
+
+def test_a_hint_names_the_nearest_and_all() -> None:
+    assert hint("dpeth", ["width", "depth"]) == "did you mean 'depth'? known: depth, width"
+
+
+def test_a_hint_for_a_strange_name_names_all_only() -> None:
+    assert hint("zzz", ["width", "depth"]) == "known: depth, width"
+
+
+@pytest.mark.parametrize("key", sorted(PER_STUDY))
+def test_what_is_one_value_for_a_study_is_a_setting_of_a_trial(key: str) -> None:
+    value: object = TrialConfig()
+    for part in key.split("."):
+        value = getattr(value, part)
