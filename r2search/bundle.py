@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from r2search.config import Misuse, Strict, TrialConfig
 from r2search.data.readers.images import read_image
 from r2search.models.unet import UNet, build_model
-from r2search.train.hardware import Hardware, apply, detect
+from r2search.train.hardware import Hardware, apply, detect, place_model
 from r2search.train.inference import predict_probability
 
 WEIGHTS, CONFIG, CARD, PREVIEW = "model.safetensors", "config.yaml", "card.md", "preview.png"
@@ -144,12 +144,14 @@ def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise Misuse(
-            f"{weights_path}: does not fit {CONFIG}: {str(error).splitlines()[-1]}"
+            f"{weights_path}: does not fit {CONFIG}: {str(error).splitlines()[-1].strip()}; "
+            "copy or export the bundle again"
         ) from None
     train = manifest.config.train.model_copy(
         update={"dtype": manifest.dtype, "memory_format": manifest.memory_format}
     )
     hardware = detect(train, threads=manifest.threads)
+    place_model(model, hardware)
     return Bundle(manifest=manifest, model=model, hardware=hardware)
 
 
@@ -171,10 +173,11 @@ def _read_manifest(folder: Path) -> Manifest:
             )
         return Manifest.model_validate(tree)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Misuse(f"{path}: not YAML: {error}; copy the bundle again") from None
+        reason = getattr(error, "problem", None) or error
+        raise Misuse(f"{path}: not plain YAML: {reason}; copy the bundle again") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "file"
         raise Misuse(f"{path}: {where}: {first['msg']}; copy the bundle again") from None
 
 

@@ -7,42 +7,29 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from rich.console import Console
 
-from r2search import __version__
+from r2search import __version__, manual
 from r2search.config import Misuse, parse_duration
 
-EXIT_CODES = """exit codes:
-  0  completed      1  failed      2  misuse: nothing was started
-  130, 143  interrupted by Ctrl-C or SIGTERM; what was finished is kept
-"""
 
-TUNE_EXAMPLES = """examples:
-  r2search tune --space retina.yaml
-      the shipped study of retinal vessels; without images, on synthetic ones
-  r2search tune --space retina.yaml --data data/chase_db1 --time 20m
-      the same on real photographs, for twenty minutes
-  r2search tune --space general.yaml --data MY_FOLDER
-      your own: MY_FOLDER/images/a.png with MY_FOLDER/masks/a.png, and so on
-  r2search tune --space retina.yaml --set model.block=conv --set budget.max_epochs=20
-      the same study with one setting fixed and another changed
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one sentence, as the rest of the package does."""
 
-Everything a study leaves behind lies in one run folder: report.html to look at,
-summary.json for scripts, bundle/ to predict with.
-
-"""
+    def error(self, message: str) -> NoReturn:
+        raise Misuse(f"{message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Mistakes of the user end in one clear message."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = build_parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    options.command_line = shlex.join([options.program, *arguments])
     try:
+        options = build_parser().parse_args(arguments)
+        options.command_line = shlex.join(["r2search", *arguments])
         code: int = options.run(options)
         return code
     except Misuse as error:
@@ -55,22 +42,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
-    parser = argparse.ArgumentParser(
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
         prog="r2search",
         description="Find, train and prove the best R2U-Net that your hardware can train in time.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=manual.EXAMPLES + manual.EXIT_CODES,
+        formatter_class=layout,
     )
     parser.add_argument("--version", action="version", version=f"r2search {__version__}")
-    parser.set_defaults(program="r2search")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, (run, summary, add, epilog) in COMMANDS.items():
+    for name, (run, add, summary, about, examples) in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=epilog + EXIT_CODES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            description=about,
+            epilog=examples + manual.EXIT_CODES,
+            formatter_class=layout,
         )
         add(command)
         command.set_defaults(run=run)
@@ -85,9 +72,11 @@ def _add_study(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="space file: a path, or a name in search_spaces/ (its README has the grammar)",
     )
-    study.add_argument("--data", metavar="PATH", help="folder with the images")
+    study.add_argument("--data", metavar="FOLDER", help="the images (default: the space file's)")
     study.add_argument(
-        "--reader", metavar="NAME", help="how that folder is laid out: chase_db1, folder, ..."
+        "--reader",
+        metavar="NAME",
+        help="how that folder is laid out: folder, chase_db1 (default: the space file's)",
     )
     study.add_argument(
         "--set",
@@ -96,7 +85,9 @@ def _add_study(command: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="fix any single field, as in model.depth=4 or budget.max_epochs=20; may be repeated",
     )
-    study.add_argument("--seed", type=int, metavar="N", help="seed of the study (default: 0)")
+    study.add_argument(
+        "--seed", type=_count(0), metavar="N", help="of the split and of all else that is drawn"
+    )
     study.add_argument(
         "--out", metavar="DIR", help="run folder to make (default: runs/NAME-DATE-TIME)"
     )
@@ -104,19 +95,26 @@ def _add_study(command: argparse.ArgumentParser) -> None:
 
 def _add_tune(command: argparse.ArgumentParser) -> None:
     _add_study(command)
-    budget = command.add_argument_group("budget")
+    budget = command.add_argument_group("budget", "default: what the space file says")
+    budget.add_argument("--time", type=_time, help="wall clock of the whole study: 90s, 20m, 1h30m")
     budget.add_argument(
-        "--time", metavar="TIME", help="wall clock of the whole study: 90s, 20m, 1h30m"
+        "--trials", type=_count(1), metavar="N", help="most trials beside the baselines"
     )
-    budget.add_argument("--trials", type=int, metavar="N", help="most trials beside the baselines")
-    budget.add_argument(
-        "--workers", type=int, metavar="N", help="trials at a time (default: one a CPU core)"
-    )
-    command.add_argument(
+    budget.add_argument("--workers", type=_count(1), metavar="N", help="trials trained at a time")
+    tracking = command.add_argument_group("tracking")
+    tracking.add_argument(
         "--wandb",
         choices=["offline", "online", "disabled"],
         default="offline",
         help="Weights & Biases: into the run folder (default), to the server, or not at all",
+    )
+
+
+def _add_train(command: argparse.ArgumentParser) -> None:
+    _add_study(command)
+    training = command.add_argument_group("training")
+    training.add_argument(
+        "--baseline", metavar="NAME", help="begin from this baseline of the space file"
     )
 
 
@@ -131,8 +129,8 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
-    command.add_argument("--data", metavar="PATH", help="folder with images and masks")
-    command.add_argument("--reader", metavar="NAME", help="its layout (default: the bundle's)")
+    command.add_argument("--data", metavar="FOLDER", help="images and masks (default: the study's)")
+    command.add_argument("--reader", metavar="NAME", help="its layout (default: the study's)")
     command.add_argument(
         "--split",
         choices=["train", "val", "test", "all"],
@@ -144,22 +142,38 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _count(least: int) -> Callable[[str], int]:
+    """The type of a flag: a whole number, `least` or more."""
+
+    def parse(text: str) -> int:
+        if not text.strip().lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"write a whole number from {least} on, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _time(text: str) -> float:
+    try:
+        seconds = float(parse_duration(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from None
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"must be longer than {text!r}")
+    return seconds
+
+
 def assignments(options: argparse.Namespace) -> dict[str, Any]:
     """Flags as dotted keys over the space file; `--set` comes last and wins."""
     given: dict[str, Any] = {}
     if options.data is not None:
         given |= {"data.root": options.data, "data.otherwise": "error"}
-    flags = {"reader": "data.reader", "seed": "search.seed", "trials": "budget.trials"}
-    flags |= {"workers": "resources.workers"}
+    flags = {"reader": "data.reader", "seed": "search.seed", "time": "budget.time"}
+    flags |= {"trials": "budget.trials", "workers": "resources.workers"}
     for flag, key in flags.items():
         value = getattr(options, flag, None)
         if value is not None:
             given[key] = value
-    if getattr(options, "time", None) is not None:
-        try:
-            given["budget.time"] = parse_duration(options.time)
-        except ValueError as error:
-            raise Misuse(f"--time {options.time}: {error}") from None
     for item in options.set:
         key, equals, text = item.partition("=")
         if not equals or not key:
@@ -180,15 +194,7 @@ def _tune(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise _needs_search(error) from None
     out = Path(options.out) if options.out else _new_run_dir(study.name)
-    summary = run_study(study, out, tracking=options.wandb, command=options.command_line)
-    return exit_code(summary)
-
-
-def exit_code(summary: dict[str, Any]) -> int:
-    """0 completed, 1 failed, 130 or 143 interrupted."""
-    if summary["status"] == "interrupted":
-        return 128 + int(summary["signal"])
-    return 0 if summary["incumbent"] and summary["status"] == "completed" else 1
+    return exit_code(run_study(study, out, tracking=options.wandb, command=options.command_line))
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -200,15 +206,14 @@ def _train(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise _needs_search(error) from None
     out = Path(options.out) if options.out else _new_run_dir(f"{study.name}-train")
-    train_one(study, out, baseline=options.baseline, command=options.command_line)
-    return 0
+    return exit_code(train_one(study, out, baseline=options.baseline, command=options.command_line))
 
 
-def _add_train(command: argparse.ArgumentParser) -> None:
-    _add_study(command)
-    command.add_argument(
-        "--baseline", metavar="NAME", help="begin from this baseline of the space file"
-    )
+def exit_code(summary: dict[str, Any]) -> int:
+    """0 completed, 1 failed or partial, 128 and the signal's number when it was interrupted."""
+    if summary["signal"] is not None:
+        return 128 + int(summary["signal"])
+    return 0 if summary["status"] == "completed" else 1
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -244,13 +249,14 @@ def _needs_search(error: ModuleNotFoundError) -> Misuse:
 
 
 Command = tuple[
-    Callable[[argparse.Namespace], int], str, Callable[[argparse.ArgumentParser], None], str
+    Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str, str
 ]
+# name: what runs, what adds the flags, one line, description, examples
 COMMANDS: dict[str, Command] = {
-    "tune": (_tune, "search for the best network of a space file", _add_tune, TUNE_EXAMPLES),
-    "train": (_train, "train one configuration, without a search", _add_train, ""),
-    "predict": (_predict, "segment images with an exported network", _add_predict, ""),
-    "evaluate": (_evaluate, "score an exported network anew on labelled images", _add_evaluate, ""),
+    "tune": (_tune, _add_tune, *manual.TUNE),
+    "train": (_train, _add_train, *manual.TRAIN),
+    "predict": (_predict, _add_predict, *manual.PREDICT),
+    "evaluate": (_evaluate, _add_evaluate, *manual.EVALUATE),
 }
 
 if __name__ == "__main__":

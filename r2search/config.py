@@ -153,7 +153,7 @@ class TrainConfig(Strict):
     )
     max_epochs: int = Field(40, ge=1, description="length of the lr_schedule, in epochs")
     epoch_pixels: int = Field(
-        3_000_000, ge=1_000, description="training pixels of one epoch, equal for all configs"
+        4_000_000, ge=1_000, description="training pixels of one epoch, equal for all configs"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
@@ -162,8 +162,8 @@ class TrainConfig(Strict):
 class InferenceConfig(Strict):
     """How whole images are predicted; part of what makes a score reproducible."""
 
-    tile: int = Field(256, ge=32, le=8192, description="edge of a tile, pixels")
-    overlap: int = Field(32, ge=0, description="pixels shared by neighbouring tiles")
+    tile: int = Field(192, ge=32, le=8192, description="edge of a tile, pixels")
+    overlap: int = Field(24, ge=0, description="pixels shared by neighbouring tiles")
     batch_size: int = Field(4, ge=1, description="tiles predicted together")
     threshold: float = Field(0.5, gt=0.0, lt=1.0, description="foreground from here on")
 

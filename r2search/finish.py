@@ -22,7 +22,7 @@ from r2search.report.html import write_report
 from r2search.report.pictures import errors, overlay, sheet
 from r2search.selection import incumbent
 from r2search.summary import account_time, count_trials, second_observer, summarize_study
-from r2search.train.hardware import Hardware, apply, detect
+from r2search.train.hardware import Hardware, apply, detect, place_model
 from r2search.train.inference import predict_probability
 from r2search.train.trainer import evaluate
 from r2search.tuning.events import Ledger
@@ -38,17 +38,26 @@ class Trained:
     samples: SampleSet
     run_dir: Path
     ledger: Ledger
-    status: str  # completed, partial, interrupted
+    whole: bool  # no error ended the search
+    signal: int | None  # that interrupted it
     search_seconds: float
     workers: int
     threads: int  # of one worker
     facts: dict[str, Any]  # command, versions, revision, hardware, tracking
 
+    def status(self, best: TrialOutcome | None) -> str:
+        """How the study ended, in the word of summary.json; `best` is its incumbent."""
+        if self.signal is not None:
+            return "interrupted"
+        if best is None:
+            return "failed"
+        return "completed" if self.whole else "partial"
+
 
 def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
     """Test, export and report; returns what summary.json holds.
 
-    Without any trial to rank the status is `failed`, and there is no bundle.
+    Without any trial to rank there is no bundle.
     """
     study, samples, run_dir = trained.study, trained.samples, trained.run_dir
     trials = list(trained.ledger.trials.values())
@@ -65,7 +74,8 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
         trials,
         trained.facts
         | {
-            "status": trained.status if best is not None else "failed",
+            "status": trained.status(best),
+            "signal": trained.signal,
             "space": {"path": "space.yaml", "sha256": sha256(run_dir / "space.yaml")},
             "test": test,
             "trials": count_trials(trials, trained.ledger.infeasible),
@@ -142,6 +152,7 @@ def restore(run_dir: Path, trial: TrialOutcome) -> tuple[UNet, TrialConfig, Hard
     model.load_state_dict(weights)
     hardware = detect(config.train, threads=os.cpu_count())
     apply(hardware)
+    place_model(model, hardware)
     return model, config, hardware
 
 

@@ -15,10 +15,11 @@ from r2search.bundle import Bundle, Prediction, load_bundle
 from r2search.config import Misuse
 from r2search.data import load
 from r2search.data.readers.images import SUFFIXES, list_images, read_image
-from r2search.data.samples import Sample
+from r2search.data.samples import Sample, SampleSet
 from r2search.report.pictures import overlay
+from r2search.report.wording import SYNTHETIC
 from r2search.train.hardware import apply
-from r2search.train.trainer import evaluate
+from r2search.train.trainer import Metrics, evaluate
 
 
 def predict_files(
@@ -37,6 +38,11 @@ def predict_files(
         raise Misuse(f"--threshold {threshold}: must lie between 0 and 1")
     bundle = load_bundle(bundle_dir)
     files = find_images(inputs)
+    if out_dir.resolve() in {path.parent.resolve() for path in files.values()}:
+        raise Misuse(
+            f"-o {out_dir}: holds images to predict, and masks beside them could be overwritten; "
+            "name another folder"
+        )
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -107,38 +113,57 @@ def evaluate_bundle(
     """Predict labelled images anew, print the metrics and write them per image as CSV.
 
     No stored score is read: other weights give another answer. The split is the one that the
-    study made of the same images, with the same seed.
+    study made of the same images, with the same seed; of other images it is a new one, and that
+    is said.
     """
     bundle = load_bundle(bundle_dir, verify=False)
-    samples = _labelled(bundle, data_root, reader, split)
+    loaded = _load_data(bundle, data_root, reader)
+    samples = _part(loaded, split)
     if not samples:
         raise Misuse(f"--split {split}: no image in it; choose another split")
+    if loaded.synthetic:
+        console.print(SYNTHETIC)
+    if loaded.fingerprint != bundle.manifest.data["fingerprint"]:
+        console.print(
+            "These are not the images of the study, or not all of them: what was trained on "
+            "may be among them, whatever the split."
+        )
     apply(bundle.hardware)
     inference = bundle.manifest.config.inference
-    metrics, per_image = evaluate(bundle.model, samples, inference, bundle.hardware)
+    try:
+        metrics, per_image = evaluate(bundle.model, samples, inference, bundle.hardware)
+    except FloatingPointError as error:
+        raise Misuse(f"{bundle_dir}: {error}; export the bundle again") from None
     table = Table("metric", "value", title=f"{len(samples)} images, split {split}")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.8f}")
     console.print(table)
-    csv_path.parent.mkdir(parents=True, exist_ok=True)
-    with csv_path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", *metrics])
-        for name, scores in per_image:
-            writer.writerow([name, *(scores[key] for key in metrics)])
+    _write_csv(csv_path, per_image)
     console.print(f"per image: {csv_path}")
     return 0
 
 
-def _labelled(
-    bundle: Bundle, data_root: str | None, reader: str | None, split: str
-) -> tuple[Sample, ...]:
-    trained = bundle.manifest.config
-    update: dict[str, object] = {"reader": reader or trained.data.reader}
+def _load_data(bundle: Bundle, data_root: str | None, reader: str | None) -> SampleSet:
+    """The images of the study, or those given; never synthetic ones in the place of others."""
+    config = bundle.manifest.config
+    update: dict[str, object] = {"reader": reader or config.data.reader, "otherwise": "error"}
     if data_root is not None:
-        update |= {"root": Path(data_root), "otherwise": "error"}
-    samples = load(trained.data.model_copy(update=update), seed=trained.seed)
+        update["root"] = Path(data_root)
+    return load(config.data.model_copy(update=update), seed=config.seed)
+
+
+def _part(samples: SampleSet, split: str) -> tuple[Sample, ...]:
     parts = {"train": samples.train, "val": samples.val, "test": samples.test}
-    if split == "all":
-        return samples.train + samples.val + samples.test
-    return parts[split]
+    return sum(parts.values(), ()) if split == "all" else parts[split]
+
+
+def _write_csv(path: Path, per_image: list[tuple[str, Metrics]]) -> None:
+    """One line an image: its id and every metric."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["id", *per_image[0][1]])
+            writer.writeheader()
+            writer.writerows({"id": name} | scores for name, scores in per_image)
+    except OSError as error:
+        raise Misuse(f"-o {path}: cannot be written ({error.strerror}); name another") from None

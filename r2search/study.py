@@ -15,7 +15,7 @@ from r2search.finish import Trained, finish, write_json
 from r2search.interrupt import Interrupt
 from r2search.records import TrialOutcome
 from r2search.report.screen import Screen, ScreenState, print_summary
-from r2search.selection import incumbent
+from r2search.selection import eligible, incumbent
 from r2search.space import dump_study
 from r2search.summary import count_trials, second_observer
 from r2search.train.metrics import METRICS
@@ -55,7 +55,7 @@ def run_study(
             return late or interrupt.signal is not None
 
         trackers = open_trackers(study, run_dir, tracking)
-        slots, status, began = None, "completed", ledger.elapsed()
+        slots, whole, began = None, True, ledger.elapsed()
         try:
             with ray_session(samples) as samples_ref:
                 show("calibrating")
@@ -71,12 +71,10 @@ def run_study(
         except Exception as error:  # what is finished is kept, whatever ended the search
             log.exception("the search ended by an error")
             screen.note(f"the search ended by an error ({error}); finishing what there is")
-            status = "partial"
+            whole = False
         searched = ledger.elapsed() - began
         for tracker in trackers:
             tracker.close()
-        if interrupt.signal is not None:
-            status = "interrupted"
         names = list(ledger.trials)
         facts["hardware"] |= describe_slots(slots)
         facts["tracking"] = {
@@ -89,7 +87,8 @@ def run_study(
                 samples=samples,
                 run_dir=run_dir,
                 ledger=ledger,
-                status=status,
+                whole=whole,
+                signal=interrupt.signal,
                 search_seconds=searched,
                 workers=slots.workers.count if slots else 1,
                 threads=slots.workers.threads if slots else 1,
@@ -220,6 +219,8 @@ def screen_state(
     counts = count_trials(trials, ledger.infeasible)
     return ScreenState(
         name=study.name,
+        metric=name,
+        goal=goal,
         synthetic=synthetic,
         elapsed_s=ledger.elapsed(),
         budget_s=study.budget.time,
@@ -237,7 +238,7 @@ def best_so_far(trials: list[TrialOutcome], metric: str, goal: str) -> list[floa
     """The best value of the objective after every report, in order of time."""
     points = sorted(
         (t, report.metrics[metric])
-        for trial in trials
+        for trial in eligible(trials)
         for t, report in zip(trial.report_times, trial.reports, strict=True)
     )
     keep: Callable[[float, float], float] = max if goal == "maximize" else min

@@ -9,10 +9,11 @@ from r2search.records import FORMAT, TrialOutcome
 from r2search.selection import incumbent
 from r2search.train.metrics import score, summarize
 
-# Every key of the format, in order; one that is not produced yet is null.
+# Every key of the format, in order; one that is not produced yet is null. `signal` is the number
+# of the one that interrupted the study.
 KEYS = (
-    "format status name question command space data objective incumbent baselines confirmed test "
-    "optimism audit trials time tracking hardware versions revision bundle"
+    "format status signal name question command space data objective incumbent baselines "
+    "confirmed test optimism audit trials time tracking hardware versions revision bundle"
 ).split()
 
 

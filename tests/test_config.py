@@ -123,7 +123,9 @@ def test_a_duration_is_read_in_seconds(text: object, seconds: float) -> None:
     assert BudgetConfig(time=text).time == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5", "5 minutes", "30m1h", "1.5h", "nan", None, True])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "-5", "5 minutes", "30m1h", "1.5h", "nan", None, True]
+)
 def test_what_is_no_duration_is_refused_with_examples(text: object) -> None:
     with pytest.raises(ValueError, match="written like 90s, 20m or 1h30m"):
         parse_duration(text)

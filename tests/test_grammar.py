@@ -325,7 +325,7 @@ def test_a_fractional_step_of_a_whole_number_is_an_error(tmp_path: Path) -> None
     )
 
 
-@pytest.mark.parametrize(("high", "q"), [(4, "2.0"), (2, "5.0")])
+@pytest.mark.parametrize(("high", "q"), [(4, "2.0"), (2, "5.0"), (2, "1000000000000.0")])
 def test_steps_that_miss_the_upper_end_are_an_error(tmp_path: Path, high: int, q: str) -> None:
     # from 1 in steps of 2: 1, 3, 5; 4 could never be drawn. From 1 in steps of 5: 6.
     assert complaint(tmp_path, f"model.depth: {{min: 1, max: {high}, q: {q}}}") == (
@@ -393,12 +393,12 @@ def test_probabilities_must_add_up_to_one(tmp_path: Path, weights: str) -> None:
 
 def test_when_on_an_absent_parameter_is_an_error(tmp_path: Path) -> None:
     entries = (
-        "model.norm: {value: batch}",
+        "train.loss: {value: dice}",
         "model.recurrence: {min: 1, max: 2, when: {model.block: conv}}",
     )
     assert complaint(tmp_path, *entries) == (
         "s.yaml:4: parameters.model.recurrence.when.model.block: no parameter of this file "
-        "(value 'conv'); give it above model.recurrence; known: model.norm"
+        "(value 'conv'); give it above model.recurrence; known: train.loss"
     )
 
 

@@ -41,6 +41,11 @@ def resolve(config: DataConfig) -> DataConfig:
             f"data.otherwise: {config.otherwise!r} is no synthetic reader; "
             f"{hint(config.otherwise, ['error', *SYNTHETIC])}"
         )
+    if config.reader in SYNTHETIC and config.root is not None:
+        raise Misuse(
+            f"data.root: {config.reader} draws its images and reads no folder, got {config.root}; "
+            "leave it out, or choose the folder's layout with --reader"
+        )
     missing = config.root is None or not config.root.expanduser().exists()
     if config.reader in SYNTHETIC or not missing:
         return config

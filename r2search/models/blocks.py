@@ -15,21 +15,24 @@ from r2search.config import ModelConfig
 
 
 class GroupNorm(nn.GroupNorm):
-    """`nn.GroupNorm` that also takes a group of a single value, which becomes about the bias.
+    """`nn.GroupNorm` that keeps channels_last, and takes a group of a single value.
 
-    torch refuses that to users, but a deep network meets it in the bottleneck of a small image.
+    Such a group becomes about the bias; a deep network has it in the bottleneck of a small image,
+    and `nn.GroupNorm` refuses it.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and not x.requires_grad:
-            # Of a channels_last input without gradient, such as the image, torch 2.13's backward
-            # on a CPU writes the missing gradient all the same, and the process dies.
-            x = x.detach().requires_grad_()
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+        # Always by torch's (N, C, pixels) kernel. Its channels_last one on a CPU (2.13) is several
+        # times slower backward in bfloat16, and ends the process when x has no gradient, as an
+        # image has none; on a GPU the result would leave channels_last.
+        flat = x.flatten(2).contiguous()
+        y = torch.group_norm(flat, self.num_groups, self.weight, self.bias, self.eps).view(x.shape)
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        return y.contiguous(memory_format=torch.channels_last) if last else y
 
 
 # Channels -> module. Instance norm is group norm of one channel a group: nn.InstanceNorm2d is the
-# same function, but leaves channels_last. A group norm has 8 groups wherever 8 divides the width.
+# same function, but leaves channels_last. gcd: 8 groups, or as many as a narrow level allows.
 NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "instance": lambda channels: GroupNorm(channels, channels),

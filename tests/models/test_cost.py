@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -72,7 +72,7 @@ class Written(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         first = out[0] if isinstance(out, tuple | list) else out
-        if func.overloadpacket.__name__ in self.LAYERS and first.ndim == 4:
+        if func.overloadpacket.__name__ in self.LAYERS and first.ndim >= 3:  # feature maps
             self.elements += first.numel()
         return out
 
@@ -90,7 +90,7 @@ def test_parameters_are_the_models_for_every_combination(block: str) -> None:
 
 
 @given(config=configs, height=st.integers(1, 130), width=st.integers(1, 130))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None, phases=[Phase.reuse, Phase.generate])  # slow to shrink
 def test_all_four_numbers_are_those_of_a_forward_pass(
     config: ModelConfig, height: int, width: int
 ) -> None:

@@ -26,7 +26,7 @@ class Page(HTMLParser):
         self.banners = 0
         self.rows: list[list[str]] = []
         self.text = ""
-        self._script = False
+        self._script = self._cell = False
         self.feed(self.source)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -38,14 +38,16 @@ class Page(HTMLParser):
             self.rows.append([])
         elif tag in ("td", "th"):
             self.rows[-1].append("")
+            self._cell = True
 
     def handle_endtag(self, tag: str) -> None:
         self._script = False
+        self._cell = self._cell and tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:
         if not self._script:
             self.text += data
-            if self.rows and self.rows[-1]:
+            if self._cell:
                 self.rows[-1][-1] += data
 
 
@@ -70,7 +72,7 @@ def test_the_report_names_the_incumbent_and_every_yardstick(page: Page) -> None:
 def test_the_report_asks_for_nothing_from_the_network(page: Page) -> None:
     assert page.addresses, "the picture has an address"
     assert all(address.startswith("data:") for address in page.addresses)
-    assert not {"link", "iframe", "object", "embed"} & set(page.tags) - {"link"}
+    assert not {"iframe", "object", "embed"} & set(page.tags)
     assert "@import" not in page.source
     assert "url(" not in page.source
 
@@ -127,7 +129,7 @@ def test_a_study_without_any_result_still_has_a_report(tmp_path: Path) -> None:
     assert "Test split" not in page.text
 
 
-def test_trials_that_never_reported_are_listed_last(
+def test_trials_that_cannot_be_ranked_are_listed_last(
     tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome]
 ) -> None:
     silent = replace(
@@ -136,7 +138,7 @@ def test_trials_that_never_reported_are_listed_last(
     page = write(tmp_path, summary, [silent, *trials])
     names = [row[0] for row in page.rows if row[0] in {t.trial for t in [silent, *trials]}]
     assert names[0] == "t0011"
-    assert names[-1] == "t0099"
+    assert names[-2:] == ["t0099", "t0009"]  # the second one failed
     assert next(row for row in page.rows if row[0] == "t0099")[1:6] == [
         "running",
         "",

@@ -1,0 +1,100 @@
+"""What `--help` says beside the flags: of each command one line, a description, examples."""
+
+EXIT_CODES = """exit codes:
+  0  completed      1  failed      2  misuse: nothing was started
+  130, 143  interrupted by Ctrl-C or SIGTERM; what was finished is kept
+"""
+
+EXAMPLES = """examples:
+  r2search tune --space quick.yaml
+      a study of about a minute on synthetic images: does everything work here?
+  r2search tune --space general.yaml --data MY_FOLDER --time 1h
+      the best network for your own images
+  r2search predict RUN/bundle image.png -o predictions
+      what that network makes of an image
+  r2search COMMAND --help
+      all that a command can do
+
+"""
+
+TUNE = (
+    "search for the best network of a space file",
+    """\
+Search for the best network of a space file. What may vary, the objective and the
+budget stand there; flags overrule it.
+
+Data and settings are checked before anything is started. The best epoch of the best
+trial is scored once on the test split and exported. Everything lies in one run folder:
+report.html to look at, summary.json for scripts, bundle/ to predict with. The first
+Ctrl-C ends the search and still writes all of that; a second one ends it at once.
+""",
+    """examples:
+  r2search tune --space retina.yaml
+      the shipped study of retinal vessels; without images, on synthetic ones
+  r2search tune --space retina.yaml --data data/chase_db1 --time 20m
+      the same on real photographs, for twenty minutes
+  r2search tune --space general.yaml --data MY_FOLDER
+      your own: MY_FOLDER/images/a.png with MY_FOLDER/masks/a.png, and so on
+  r2search tune --space retina.yaml --set model.block=conv --set budget.max_epochs=20
+      the same study with one setting fixed and another changed
+
+`python launch/tune.py ...` is the same command.
+
+""",
+)
+
+TRAIN = (
+    "train one configuration, without a search",
+    """\
+Train one configuration, without a search, for budget.max_epochs epochs.
+
+What varies in the space file takes r2search's default, unless --set or --baseline
+says otherwise. The run folder is that of a study with one trial.
+""",
+    """examples:
+  r2search train --space retina.yaml --data data/chase_db1 --baseline B1
+      the published setting that the space file names
+  r2search train --space quick.yaml --set model.block=conv --set budget.max_epochs=2
+      a plain U-Net on synthetic images, for two epochs
+
+""",
+)
+
+PREDICT = (
+    "segment images with an exported network",
+    """\
+Segment images with an exported network.
+
+For every image NAME.* it writes, at the image's own size, NAME_mask.png (0 and 255),
+NAME_probability.png (16 bit: 65535 is 1) and NAME_overlay.png (for the eye). A file
+that cannot be read is named and costs only itself; the exit code is then 1.
+""",
+    """examples:
+  r2search predict runs/NAME/bundle photo.png -o predictions
+      one image
+  r2search predict runs/NAME/bundle scans/ extra.tif -o predictions --threshold 0.4
+      all images of a folder and one more, at another threshold than the bundle's
+
+""",
+)
+
+EVALUATE = (
+    "score an exported network anew on labelled images",
+    """\
+Score an exported network anew on labelled images: whole images, at their own size,
+inside the field of view, at the bundle's threshold. No stored score is read, and
+changed weights are scored as they are.
+
+The split is the one that the study made of these images. Ask for all of a data set
+that the study has not seen: --split all.
+""",
+    """examples:
+  r2search evaluate runs/NAME/bundle
+      the study's validation images: the score that its summary.json holds
+  r2search evaluate runs/NAME/bundle --split test -o test.csv
+      its test images; the scores of each image go into test.csv
+  r2search evaluate runs/NAME/bundle --data OTHER_FOLDER --reader folder --split all
+      every image of another folder
+
+""",
+)
