@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from r2search.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
-from r2search.data.samples import Sample
 from r2search.data.sampler import Batch, PatchSampler
+from r2search.data.samples import Sample
 from r2search.models.unet import UNet, build_model
 from r2search.train.hardware import (
     Hardware,

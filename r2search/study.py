@@ -16,7 +16,7 @@ from r2search.interrupt import Interrupt
 from r2search.records import TrialOutcome
 from r2search.report.screen import Screen, ScreenState, print_summary
 from r2search.selection import eligible, incumbent
-from r2search.space import dump_study
+from r2search.space import dump_study, require_something_to_search
 from r2search.summary import count_trials, second_observer
 from r2search.train.metrics import METRICS
 from r2search.tuning.budget import search_seconds
@@ -41,6 +41,7 @@ def run_study(
 
     Raises Misuse, before anything is started, for bad data, a bad space or a run folder in use.
     """
+    require_something_to_search(study)
     study, samples = prepare(study)
     run_dir = claim(run_dir)
     console = console or Console()
@@ -113,7 +114,7 @@ def prepare(study: Study) -> tuple[Study, SampleSet]:
         )
     data = resolve(study.fixed.data)
     if data.root is not None:
-        data = data.model_copy(update={"root": data.root.resolve()})
+        data = data.model_copy(update={"root": data.root.expanduser().resolve()})
     samples = load(data, seed=study.search.seed)
     model = study.fixed.model.model_copy(update={"in_channels": samples.channels})
     fixed = study.fixed.model_copy(update={"data": data, "model": model})

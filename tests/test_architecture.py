@@ -165,15 +165,15 @@ def test_a_bundle_loads_without_what_only_searching_needs() -> None:
 
 def settings() -> list[str]:
     """`Section.field` of every setting of a trial and of a study."""
-    found = {}
+    found: list[str] = []
     for whole in (TrialConfig, Study):
         for name, info in whole.model_fields.items():
             section = info.annotation
             if isinstance(section, type) and issubclass(section, BaseModel):
-                found |= {f"{section.__name__}.{inner}": None for inner in section.model_fields}
+                found += [f"{section.__name__}.{inner}" for inner in section.model_fields]
             else:
-                found[f"{whole.__name__}.{name}"] = None
-    return list(found)
+                found.append(f"{whole.__name__}.{name}")
+    return found
 
 
 # The fields of `confirm` are left out: training the finalists again comes with a later version.

@@ -29,8 +29,8 @@ USUAL_SPLITS = {"chase_db1": "r2search.data.readers.chase_db1:usual_split"}
 def resolve(config: DataConfig) -> DataConfig:
     """The config whose reader will be used: `otherwise` takes over when there is no data folder.
 
-    A caller who was given the folder by a person sets `otherwise` to `error`, and a missing one
-    is a Misuse. So are unknown names.
+    A caller who was given the folder by a person sets `otherwise` to `error`: a missing one, or
+    one that a synthetic reader would pass over, is a Misuse. So are unknown names.
     """
     if config.reader not in READERS:
         raise Misuse(
@@ -41,13 +41,14 @@ def resolve(config: DataConfig) -> DataConfig:
             f"data.otherwise: {config.otherwise!r} is no synthetic reader; "
             f"{hint(config.otherwise, ['error', *SYNTHETIC])}"
         )
-    if config.reader in SYNTHETIC and config.root is not None:
-        raise Misuse(
-            f"data.root: {config.reader} draws its images and reads no folder, got {config.root}; "
-            "leave it out, or choose the folder's layout with --reader"
-        )
-    missing = config.root is None or not config.root.expanduser().exists()
-    if config.reader in SYNTHETIC or not missing:
+    if config.reader in SYNTHETIC:
+        if config.root is not None and config.otherwise == "error":
+            raise Misuse(
+                f"data.root: {config.reader} draws its images and reads no folder, got "
+                f"{config.root}; leave it out, or say with --reader how the folder is laid out"
+            )
+        return config.model_copy(update={"root": None})
+    if config.root is not None and config.root.expanduser().exists():
         return config
     if config.otherwise != "error":
         return config.model_copy(update={"reader": config.otherwise, "root": None})

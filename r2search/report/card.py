@@ -36,12 +36,12 @@ def model_card(summary: dict[str, Any]) -> str:
         "|---|---|---|",
         *_score_rows(summary),
         "",
-        f"Chosen by {objective}, the highest of {summary['trials']['total']} trials: "
+        f"Chosen by {objective}, as the best epoch of {_trials(summary)}: "
         "the validation score is optimistic.",
         "",
     ]
     if second is not None:
-        lines += [f"A second human observer reaches {objective} {second:.4f} there.", ""]
+        lines += [f"A second observer of these images reaches {objective} {second:.4f}.", ""]
     counts = data["counts"]
     lines += [
         "## Data",
@@ -55,11 +55,19 @@ def model_card(summary: dict[str, Any]) -> str:
         "",
         *(f"- {key}: {value}" for key, value in best["config"]["model"].items()),
         "",
-        f"{best['parameters']:,.0f} parameters, trained for {best['epochs']} epochs; "
-        f"the weights are of epoch {best['epoch']}. One training run, one seed.",
+        f"{best['parameters']:,.0f} parameters, trained for {best['epochs']} of "
+        f"{best['planned_epochs']} planned epochs; the weights are of epoch {best['epoch']}. "
+        "One training run, one seed. Foreground is where the probability is "
+        f"{best['config']['inference']['threshold']} or more.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _trials(summary: dict[str, Any]) -> str:
+    """How many were chosen from."""
+    counts = {"trial": summary["trials"]["total"], "baseline": len(summary["baselines"])}
+    return " and ".join(f"{n} {word}{'s' * (n != 1)}" for word, n in counts.items() if n)
 
 
 def _score_rows(summary: dict[str, Any]) -> list[str]:

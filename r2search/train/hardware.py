@@ -63,9 +63,7 @@ def apply(hardware: Hardware) -> None:
 
 def autocast(hardware: Hardware) -> AbstractContextManager[None]:
     """The context of a forward pass; does nothing for float32."""
-    return torch.autocast(
-        hardware.device, torch.bfloat16, enabled=hardware.dtype == "bfloat16", cache_enabled=True
-    )
+    return torch.autocast(hardware.device, torch.bfloat16, enabled=hardware.dtype == "bfloat16")
 
 
 def place_model(model: nn.Module, hardware: Hardware) -> None:

@@ -48,7 +48,7 @@ class Trainer:
     def __init__(
         self, config: TrialConfig, samples: SampleSet, *, horizon: int, hardware: Hardware
     ) -> None:
-        """`horizon`: planned epochs, to which the lr_schedule is stretched."""
+        """`horizon`: planned epochs, to which the lr_schedule is compressed."""
         for sample in (*samples.train, *samples.val):
             assert sample.mask.max() <= config.model.classes, f"{sample.id}: mask of grey levels"
         self.model = build_model(config.model, seed=config.seed)

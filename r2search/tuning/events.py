@@ -52,11 +52,11 @@ class Ledger:
         self._file.close()
 
     def _write(self, event: dict[str, Any]) -> None:
-        event = {"t": round(self.elapsed(), 3), **event}
-        self._file.write(json.dumps(event, allow_nan=False, default=str) + "\n")
+        line = json.dumps({"t": round(self.elapsed(), 3), **event}, allow_nan=False)
+        self._file.write(line + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        apply(self.trials, event)
+        apply(self.trials, json.loads(line))  # what a reader gets: lists for tuples
 
 
 def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
@@ -82,11 +82,11 @@ _TRIAL_FACTS = ("trial", "baseline", "overrides", "config", "cost", "planned_epo
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a trials.jsonl. A torn last line, as a kill leaves it, is passed over."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             yield json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:  # not JSON, or not even text
             if number < len(lines):
                 raise ValueError(f"{path}:{number}: not JSON; the file was damaged") from None
 

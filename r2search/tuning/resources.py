@@ -30,16 +30,23 @@ def plan_workers(config: ResourcesConfig, cpus: float, gpus: float, memory: floa
         share = 1.0 if config.gpu_share == "auto" else float(config.gpu_share)
         if share > gpus or (share > 1 and share != int(share)):
             raise Misuse(
-                f"resources.gpu_share: {share} of {gpus:g} GPUs cannot be given; "
+                f"resources.gpu_share: {share:g} of {gpus:g} GPUs cannot be given; "
                 "take a share up to 1, or a whole number"
             )
+    # A share of a GPU is of one GPU: two of 0.4 fit into each.
+    fitting = int(gpus) * int(1 / share) if 0 < share < 1 else int(gpus / share) if share else 0
     if config.workers == "auto":
-        slots = int(gpus / share) if share else min(cores, int(memory / WORKER_MEMORY))
+        slots = fitting if share else min(cores, int(memory / WORKER_MEMORY))
         count = max(1, min(slots, cores))
     else:
         count = config.workers
         if count > cores:
-            raise Misuse(f"resources.workers: {count} asked for, but Ray sees {cores} CPUs")
-        if share and count * share > gpus:
-            raise Misuse(f"resources.workers: {count} workers need more than {gpus:g} GPUs")
+            raise Misuse(
+                f"resources.workers: {count} asked for, but Ray sees {cores:g} CPUs; lower it"
+            )
+        if share and count > fitting:
+            raise Misuse(
+                f"resources.workers: {count} asked for, but {gpus:g} GPUs hold {fitting} workers "
+                f"of {share:g} GPU each; lower it, or resources.gpu_share"
+            )
     return Workers(count=count, threads=max(1, cores // count), gpus=share)

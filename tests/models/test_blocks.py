@@ -80,7 +80,7 @@ def test_a_block_survives_its_state_dict(block: str) -> None:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_trains_in_bfloat16_and_channels_last(block: str, norm: str) -> None:
-    built = build(block, norm=norm).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    built = build(block, norm=norm).to(memory_format=torch.channels_last)
     x = noise(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
     expected = copy.deepcopy(built)(x)
     with torch.autocast("cpu", torch.bfloat16):

@@ -164,7 +164,7 @@ def test_a_finite_gradient_reaches_every_kernel(
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_network_trains_in_bfloat16_and_channels_last(block: str) -> None:
-    model = build_model(small(block=block)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build_model(small(block=block)).to(memory_format=torch.channels_last)
     x = noise(2, 3, 13, 16).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(x)

@@ -1,0 +1,94 @@
+"""A tiny exported network and tiny labelled images, for tests that need no training."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from r2search.bundle import WEIGHTS, export_bundle, save_weights
+from r2search.config import DataConfig, InferenceConfig, ModelConfig, TrialConfig
+from r2search.models.unet import build_model
+
+TINY = TrialConfig(
+    data=DataConfig(reader="folder"),
+    model=ModelConfig(block="conv", depth=1, base_filters=2),
+    inference=InferenceConfig(tile=32, overlap=8),
+)
+
+
+def bundle_facts(**changes: Any) -> dict[str, Any]:
+    """The fields of a `Manifest` but for the hash; none of the numbers was measured."""
+    return {
+        "study": "made-up",
+        "trial": "t0001",
+        "epoch": 3,
+        "config": TINY,
+        "dtype": "float32",
+        "memory_format": "contiguous",
+        "threads": 1,
+        "metrics": {"val/dice_mean": 0.5},
+        "data": {"reader": "folder", "fingerprint": "0" * 64, "split": "by_subject", "notes": []},
+        "synthetic": False,
+        "versions": {"r2search": "0.1.0"},
+    } | changes
+
+
+@pytest.fixture(scope="session")
+def facts() -> Callable[..., dict[str, Any]]:
+    return bundle_facts
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> Callable[..., Path]:
+    """`make_bundle(root, seed=0, **changes)` exports an untrained network to root/bundle."""
+
+    def make(root: Path, seed: int = 0, **changes: Any) -> Path:
+        given = bundle_facts(**changes)
+        weights_path = root / WEIGHTS
+        root.mkdir(parents=True, exist_ok=True)
+        save_weights(weights_path, build_model(given["config"].model, seed=seed).state_dict(), {})
+        export_bundle(root / "bundle", weights_path, given, "# card\n", b"preview")
+        return root / "bundle"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_image() -> Callable[..., Path]:
+    """`write_image(path, height, width, seed)` writes RGB noise and gives the path back."""
+
+    def write(path: Path, height: int = 40, width: int = 48, seed: int = 0) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_folder(write_image: Callable[..., Path]) -> Callable[..., Path]:
+    """`write_folder(root, names)` writes images/NAME.png and masks/NAME.png."""
+
+    def write(root: Path, names: tuple[str, ...] = ("a", "b", "c", "d", "e")) -> Path:
+        for number, name in enumerate(names):
+            write_image(root / "images" / f"{name}.png", seed=number)
+            mask = np.zeros((40, 48), np.uint8)
+            mask[10 + number : 30, 10:20] = 255
+            path = root / "masks" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(path)
+        return root
+
+    return write
+
+
+@pytest.fixture
+def console() -> Console:
+    """A console whose text is `console.file.getvalue()`."""
+    return Console(file=io.StringIO(), width=200)

@@ -1,0 +1,76 @@
+"""The model card: what it must tell before an exported network is trusted."""
+
+from typing import Any
+
+import pytest
+
+from r2search.report.card import model_card
+
+
+def test_it_names_study_trial_and_epoch_and_that_it_is_no_medical_device(
+    summary: dict[str, Any],
+) -> None:
+    card = model_card(summary)
+    best = summary["incumbent"]
+    assert card.startswith(f"# retina: t0011, epoch {best['epoch']}\n")
+    assert f"trained for 12 of 12 planned epochs; the weights are of epoch {best['epoch']}" in card
+    assert "Not a medical device" in card
+
+
+def test_it_shows_every_validation_score_beside_its_test_score(summary: dict[str, Any]) -> None:
+    rows = [line for line in model_card(summary).splitlines() if line.startswith("| ")]
+    metrics = summary["incumbent"]["metrics"]
+    assert rows[1:] == [
+        f"| dice_mean | {metrics['val/dice_mean']:.4f} | 0.7512 |",
+        f"| sensitivity | {metrics['val/sensitivity']:.4f} | 0.7400 |",
+        f"| specificity | {metrics['val/specificity']:.4f} | 0.9720 |",
+        f"| auc_pr | {metrics['val/auc_pr']:.4f} | 0.8100 |",
+    ]
+
+
+def test_without_a_test_split_the_column_is_empty(summary: dict[str, Any]) -> None:
+    value = summary["incumbent"]["metrics"]["val/dice_mean"]
+    assert f"| dice_mean | {value:.4f} |  |" in model_card(summary | {"test": None})
+
+
+def test_it_says_when_the_images_were_synthetic_and_only_then(summary: dict[str, Any]) -> None:
+    assert "ynthetic" not in model_card(summary)
+    summary["data"]["synthetic"] = True
+    assert "> **Synthetic data.** Trained and scored on procedural images" in model_card(summary)
+
+
+def test_it_repeats_the_notes_on_the_data(summary: dict[str, Any]) -> None:
+    assert "> **Note:** Only 20 of 28 images are there." in model_card(summary)
+
+
+def test_it_gives_images_and_split_by_number(summary: dict[str, Any]) -> None:
+    assert (
+        "Reader `made_up`, split by_subject: 12 training, 4 validation, 4 test images. "
+        "Fingerprint `c0ffeec0ffeec0ff`."
+    ) in model_card(summary)
+
+
+def test_it_says_from_how_many_the_network_was_chosen(summary: dict[str, Any]) -> None:
+    chosen = "Chosen by val/dice_mean, as the best epoch of "
+    assert f"{chosen}28 trials and 2 baselines: the validation sc" in model_card(summary)
+    alone = summary | {"baselines": {}, "trials": {"total": 1}}
+    assert f"{chosen}1 trial: the validation score is optimistic." in model_card(alone)
+
+
+def test_it_compares_with_a_second_observer_where_there_is_one(summary: dict[str, Any]) -> None:
+    sentence = "A second observer of these images reaches val/dice_mean 0.7780."
+    assert sentence in model_card(summary)
+    summary["objective"]["second_observer"] = None
+    assert "observer" not in model_card(summary)
+
+
+@pytest.mark.parametrize("setting", ["- block: ", "- depth: ", "- recurrence: ", "0.5 or more"])
+def test_it_lists_the_network_and_its_threshold(summary: dict[str, Any], setting: str) -> None:
+    assert setting in model_card(summary)
+
+
+def test_a_table_has_a_blank_line_before_it_so_that_markdown_sees_it(
+    summary: dict[str, Any],
+) -> None:
+    lines = model_card(summary).splitlines()
+    assert lines[lines.index("| metric | validation | test |") - 1] == ""
