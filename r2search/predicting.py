@@ -57,10 +57,14 @@ def predict_files(
             bad.append(str(error))
             continue
         write_prediction(out_dir, name, image, bundle.predict(image, threshold))
-    console.print(f"{len(files) - len(bad)} of {len(files)} images predicted, in {out_dir}")
+    _say(console, f"{len(files) - len(bad)} of {len(files)} images predicted, in {out_dir}")
     for problem in bad:
         print(f"r2search: {problem}", file=sys.stderr)
     return 1 if bad else 0
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)  # a path may hold brackets, and be long
 
 
 def find_images(inputs: list[Path]) -> dict[str, Path]:
@@ -139,7 +143,7 @@ def evaluate_bundle(
         table.add_row(name, f"{value:.8f}")
     console.print(table)
     _write_csv(csv_path, per_image)
-    console.print(f"per image: {csv_path}")
+    _say(console, f"per image: {csv_path}")
     return 0
 
 

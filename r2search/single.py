@@ -106,7 +106,7 @@ def _train(
             report = trainer.run_epoch()
         except FloatingPointError as error:
             ledger.end(TRIAL, "failed", str(error))
-            console.print(f"failed: {error}")
+            console.print(f"failed: {error}", markup=False)
             return
         ledger.report(TRIAL, report, worker="")
         best = ledger.trials[TRIAL].best(metric.name, metric.goal)

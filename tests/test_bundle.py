@@ -267,8 +267,8 @@ from r2search.cli import main
 bundle, image, out = sys.argv[1:]
 assert predict(bundle, image).mask.shape == (40, 48)
 assert main(["predict", bundle, image, "-o", out]) == 0
-evaluated = main(["evaluate", bundle, "--data", str(Path(image).parent.parent), "-o", out + "/s.csv"])
-assert evaluated == 0
+data = str(Path(image).parent.parent)
+assert main(["evaluate", bundle, "--data", data, "-o", out + "/s.csv"]) == 0
 """
 
 

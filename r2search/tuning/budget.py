@@ -29,8 +29,8 @@ class Plan:
 
 
 def search_seconds(budget: BudgetConfig) -> float:
-    """Wall clock of the search itself; the rest is for what follows it."""
-    return budget.time - max(5.0, budget.time * FINISH_SHARE)
+    """Wall clock of the search itself, at least half of it all; what follows has the rest."""
+    return max(budget.time / 2, budget.time - max(5.0, budget.time * FINISH_SHARE))
 
 
 def plan_trial(

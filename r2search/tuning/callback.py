@@ -10,11 +10,13 @@ from typing import Any
 
 from ray.tune import Callback
 
+from r2search.bundle import WEIGHTS
 from r2search.config import Study
-from r2search.records import EpochReport
+from r2search.records import EpochReport, TrialOutcome
 from r2search.selection import ranking
 from r2search.tuning.events import Ledger
 from r2search.tuning.trackers import Tracker
+from r2search.tuning.trainable import checkpoint_path
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
 
@@ -102,10 +104,29 @@ class StudyCallback(Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._refresh()
 
+    @_never_raises
+    def end_running(self) -> None:
+        """The search is over, however it ended: trials that still ran are interrupted."""
+        for name, trial in list(self._ledger.trials.items()):
+            if trial.outcome is None:
+                self._ledger.end(name, "interrupted", "the study ended")
+                self._close(name)
+
+    @_never_raises
     def _close(self, name: str) -> None:
         for tracker in self._trackers:
             tracker.end(self._ledger.trials[name])
+        self._settle_checkpoint(self._ledger.trials[name])
         self._prune_checkpoints()
+
+    def _settle_checkpoint(self, trial: TrialOutcome) -> None:
+        """Of the weights that a trial left, keep those of its best epoch in the ledger."""
+        best = trial.best(self._study.metric.name, self._study.metric.goal)
+        if best is not None:
+            path = checkpoint_path(self._checkpoints_dir, trial.trial, best.epoch)
+            path.replace(path.parent / WEIGHTS)
+            for other in path.parent.glob("epoch-*"):
+                other.unlink()
 
     def _prune_checkpoints(self) -> None:
         metric = self._study.metric

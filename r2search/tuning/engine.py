@@ -128,6 +128,7 @@ def search(
         return plan_trial(config, study.budget, workers.count, validation_pixels, slots.rate)
 
     checkpoints_dir = run_dir / "checkpoints"
+    callback = StudyCallback(study, ledger, trackers, checkpoints_dir, refresh, stopping)
     storage = Path(tempfile.mkdtemp(prefix="r2search-ray-"))
     try:
         tuner = tune.Tuner(
@@ -156,9 +157,7 @@ def search(
                 name="study",
                 storage_path=str(storage),
                 stop=StudyStopper(stopping),
-                callbacks=[
-                    StudyCallback(study, ledger, trackers, checkpoints_dir, refresh, stopping)
-                ],
+                callbacks=[callback],
                 # The trainable keeps the best weights itself; Ray would save every trial's end.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
@@ -166,11 +165,7 @@ def search(
         )
         tuner.fit()
     finally:
-        for trial in list(ledger.trials.values()):
-            if trial.outcome is None:
-                ledger.end(trial.trial, "interrupted", "the study ended")
-                for tracker in trackers:
-                    tracker.end(ledger.trials[trial.trial])
+        callback.end_running()
         shutil.rmtree(storage, ignore_errors=True)
 
 

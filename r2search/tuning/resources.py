@@ -33,10 +33,8 @@ def plan_workers(config: ResourcesConfig, cpus: float, gpus: float, memory: floa
                 f"resources.gpu_share: {share:g} of {gpus:g} GPUs cannot be given; "
                 "take a share up to 1, or a whole number"
             )
-    # A share of a GPU is of one GPU: two of 0.4 fit into each.
-    fitting = int(gpus) * int(1 / share) if 0 < share < 1 else int(gpus / share) if share else 0
+    slots = _fitting(gpus, share) if share else min(cores, int(memory / WORKER_MEMORY))
     if config.workers == "auto":
-        slots = fitting if share else min(cores, int(memory / WORKER_MEMORY))
         count = max(1, min(slots, cores))
     else:
         count = config.workers
@@ -44,9 +42,14 @@ def plan_workers(config: ResourcesConfig, cpus: float, gpus: float, memory: floa
             raise Misuse(
                 f"resources.workers: {count} asked for, but Ray sees {cores:g} CPUs; lower it"
             )
-        if share and count > fitting:
+        if share and count > slots:
             raise Misuse(
-                f"resources.workers: {count} asked for, but {gpus:g} GPUs hold {fitting} workers "
+                f"resources.workers: {count} asked for, but {gpus:g} GPUs hold {slots} workers "
                 f"of {share:g} GPU each; lower it, or resources.gpu_share"
             )
     return Workers(count=count, threads=max(1, cores // count), gpus=share)
+
+
+def _fitting(gpus: float, share: float) -> int:
+    """How many workers fit. A share below 1 is of one GPU: each GPU holds two of 0.4."""
+    return int(gpus) * int(1 / share) if share < 1 else int(gpus / share)

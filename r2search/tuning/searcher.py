@@ -6,6 +6,7 @@ stopped trials are PRUNED with their intermediate values, and failed ones FAIL.
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 class StudySearcher(Searcher):
     """Baselines first, by name; then what Optuna proposes within the cost limit.
 
-    `suggest` returns {name, baseline, overrides, config, plan} for the trainable.
+    `suggest` returns {name, baseline, overrides, config, cost, planned_epochs} for the trainable.
     """
 
     def __init__(
@@ -65,41 +66,40 @@ class StudySearcher(Searcher):
         if self._drawn >= self._study.budget.trials:
             return str(Searcher.FINISHED)
         self._drawn += 1
-        trial, overrides, plan = self._ask_feasible()
-        self._asked[trial_id] = trial
+        self._asked[trial_id], overrides, plan = self._ask_feasible()
         return self._proposal(trial_id, f"t{self._drawn:04d}", False, overrides, plan)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tell the best value so far: the one that the trial is ranked by."""
-        trial = self._asked.get(trial_id)
-        value = result[self.metric]
-        keep = max if self.mode == "max" else min
-        self._best[trial_id] = keep(value, self._best.get(trial_id, value))
-        if trial is not None:
-            trial.report(self._best[trial_id], step=result["epoch"])
+        if trial_id in self._asked and self._is_scored(result):
+            self._report(trial_id, result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        trial = self._asked.pop(trial_id, None)
-        if trial is None:
-            return
-        if error or not result or self.metric not in result:
+        if trial_id not in self._asked:
+            return  # a baseline outside the space
+        if error or not result or not self._is_scored(result):
             state, value = TrialState.FAIL, None
         else:
             # Ray does not pass the last result of a trial on before its end.
-            step = result["epoch"]
-            self._best.setdefault(trial_id, result[self.metric])
-            keep = max if self.mode == "max" else min
-            best = keep(result[self.metric], self._best[trial_id])
-            if step not in self._optuna.trials[trial.number].intermediate_values:
-                trial.report(best, step=step)
-            finished = step >= self._planned[trial_id]
+            best = self._report(trial_id, result)
+            finished = result["epoch"] >= self._planned[trial_id]
             state = TrialState.COMPLETE if finished else TrialState.PRUNED
             value = best if finished else None
-        told = self._optuna.tell(trial, value, state=state)
+        told = self._optuna.tell(self._asked.pop(trial_id), value, state=state)
         if self._journal is not None:
             self._journal.add_trial(told)
+
+    def _is_scored(self, result: dict[str, Any]) -> bool:
+        return math.isfinite(result.get(self.metric, math.nan))
+
+    def _report(self, trial_id: str, result: dict[str, Any]) -> float:
+        """Tell the best value so far, the one that the trial is ranked by, and return it."""
+        keep = max if self.mode == "max" else min
+        value = result[self.metric]
+        best = self._best[trial_id] = keep(value, self._best.get(trial_id, value))
+        self._asked[trial_id].report(best, step=result["epoch"])
+        return float(best)
 
     def _suggest_baseline(self, trial_id: str) -> dict[str, Any]:
         name = self._baselines.pop(0)
@@ -114,6 +114,8 @@ class StudySearcher(Searcher):
         self, trial_id: str, name: str, baseline: bool, overrides: dict[str, Any], plan: Plan
     ) -> dict[str, Any]:
         self._planned[trial_id] = plan.epochs
+        if trial_id in self._asked:
+            self._asked[trial_id].set_user_attr("trial", name)  # as in trials.jsonl
         config = trial_config(self._study, overrides)
         return {
             "name": name,
@@ -144,9 +146,7 @@ class StudySearcher(Searcher):
             MOST_REFUSALS,
             plan.refusal,
         )
-        trial = self._ask(overrides)
-        draw(self._study, _suggest_by(trial))
-        return trial, overrides, plan
+        return self._ask(overrides), overrides, plan
 
     def _draws_randomly(self) -> bool:
         return self._study.search.searcher == "random" or self._drawn <= STARTUP_TRIALS

@@ -30,13 +30,16 @@ class Shared:
 class NetworkTrainable(tune.Trainable):
     """One epoch a step. The weights of the best epoch so far lie in the run folder.
 
+    So do those of the best before it, until the next step: a search that ends in between never
+    hears of the newer one.
+
     A failure raises and ends this trial alone; `reset_config` never returns False, which would
     lose the slot.
     """
 
     shared: Shared  # filled in by `sharing`
     _trainer: Trainer
-    _best: float | None  # of the objective, larger is better
+    _best: tuple[float, Path] | None  # the objective, larger is better, and the weights
 
     def setup(self, config: dict[str, Any]) -> None:
         # In the shared memory of the node: read-only arrays, no copy.
@@ -44,12 +47,17 @@ class NetworkTrainable(tune.Trainable):
         self._build(config)
 
     def step(self) -> dict[str, Any]:
+        if self._best is not None:  # asked for another epoch: the report of it has arrived
+            _, kept = self._best
+            for path in kept.parent.iterdir():
+                if path != kept:
+                    path.unlink()
         report = self._trainer.run_epoch()
         value = report.metrics[self.shared.metric]
         signed = value if self.shared.goal == "maximize" else -value
-        if self._best is None or signed > self._best:
-            self._best = signed
-            path = checkpoint_path(self.shared.checkpoints_dir, self._name)
+        if self._best is None or signed > self._best[0]:
+            path = checkpoint_path(self.shared.checkpoints_dir, self._name, report.epoch)
+            self._best = signed, path
             path.parent.mkdir(parents=True, exist_ok=True)
             facts = {
                 "trial": self._name,
@@ -86,6 +94,6 @@ def sharing(shared: Shared) -> type[NetworkTrainable]:
     return type("NetworkTrainable", (NetworkTrainable,), {"shared": shared})
 
 
-def checkpoint_path(checkpoints_dir: Path, trial: str) -> Path:
-    """Where the best weights of a trial lie."""
-    return checkpoints_dir / trial / "model.safetensors"
+def checkpoint_path(checkpoints_dir: Path, trial: str, epoch: int) -> Path:
+    """Where the weights of one epoch lie while the trial runs."""
+    return checkpoints_dir / trial / f"epoch-{epoch:04d}.safetensors"
