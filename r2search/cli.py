@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from r2search import __version__, manual
-from r2search.config import Misuse, parse_duration
+from r2search.config import Misuse, hint, parse_duration
 
 
 class _Parser(argparse.ArgumentParser):
@@ -114,7 +114,7 @@ def _add_train(command: argparse.ArgumentParser) -> None:
     _add_study(command)
     training = command.add_argument_group("training")
     training.add_argument(
-        "--baseline", metavar="NAME", help="begin from this baseline of the space file"
+        "--baseline", metavar="NAME", help="begin from this baseline of the space file; --set wins"
     )
 
 
@@ -200,13 +200,21 @@ def _tune(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from r2search.space import load_study
 
-    study = load_study(options.space, assignments(options))
+    given = assignments(options)
+    study = load_study(options.space, given)
+    if options.baseline is not None:
+        if options.baseline not in study.baselines:
+            raise Misuse(
+                f"--baseline {options.baseline}: the space file names no such one; "
+                f"{hint(options.baseline, list(study.baselines))}"
+            )
+        study = load_study(options.space, study.baselines[options.baseline] | given)
     try:
         from r2search.single import train_one
     except ModuleNotFoundError as error:
         raise _needs_search(error) from None
     out = Path(options.out) if options.out else _new_run_dir(f"{study.name}-train")
-    return exit_code(train_one(study, out, baseline=options.baseline, command=options.command_line))
+    return exit_code(train_one(study, out, command=options.command_line))
 
 
 def exit_code(summary: dict[str, Any]) -> int:

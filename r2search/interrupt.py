@@ -13,9 +13,13 @@ class Interrupt:
 
     def __enter__(self) -> Self:
         self._before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        self.arm()
+        return self
+
+    def arm(self) -> None:
+        """Take the signals (again): Ray, which starts later, takes them too."""
         for number in self._before:
             signal.signal(number, self._handle)
-        return self
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():

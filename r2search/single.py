@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from r2search.bundle import WEIGHTS, save_weights
-from r2search.config import Misuse, Study, hint
+from r2search.config import Study
 from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.models.cost import model_cost
@@ -25,20 +25,16 @@ def train_one(
     study: Study,
     run_dir: Path,
     *,
-    baseline: str | None = None,
     command: str = "",
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Train the fixed settings of a study, or one of its baselines, for budget.max_epochs.
+    """Train the fixed settings of a study for budget.max_epochs; what varies in it is left out.
 
-    Prints a line an epoch. Returns what summary.json holds. Raises Misuse for an unknown
-    baseline and for what `prepare` refuses.
+    Prints a line an epoch. Returns what summary.json holds. Raises Misuse for what `prepare`
+    refuses.
     """
-    if baseline is not None and baseline not in study.baselines:
-        raise Misuse(f"--baseline {baseline}: {hint(baseline, list(study.baselines))}")
     study, samples = prepare(study)
-    overrides = study.baselines[baseline] if baseline else {}
-    config = trial_config(study, overrides)
+    config = trial_config(study, {})
     study = study.model_copy(update={"parameters": (), "baselines": {}})
     run_dir = claim(run_dir)
     console = console or Console()
@@ -54,7 +50,7 @@ def train_one(
     ledger.start(
         trial=TRIAL,
         baseline=False,
-        overrides=overrides,
+        overrides={},
         config=config.model_dump(mode="json"),
         cost={"parameters": cost.parameters, "flops": cost.flops, "epoch_seconds": 0.0},
         planned_epochs=planned,

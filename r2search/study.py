@@ -59,6 +59,7 @@ def run_study(
         slots, whole, began = None, True, ledger.elapsed()
         try:
             with ray_session(samples) as samples_ref:
+                interrupt.arm()
                 show("calibrating")
                 slots = measure_slots(study)
                 note_study(study, samples, ledger, slots)

@@ -23,9 +23,11 @@ from r2search.tuning.budget import Plan
 from r2search.tuning.events import Ledger
 
 STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
-MOST_REFUSALS = 500  # in a row; then the cheapest refused config is run
+MOST_PROPOSALS = 20  # of TPE, refused in a row; then a random draw is taken
+MOST_DRAWS = 200  # refused in a row; then the cheapest of them is run
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+log = logging.getLogger(__name__)
 
 
 class StudySearcher(Searcher):
@@ -56,6 +58,7 @@ class StudySearcher(Searcher):
         self._best: dict[str, float] = {}
         self._planned: dict[str, int] = {}
         self._drawn = 0
+        self._nothing_fits = False  # as the last draws had it
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles a run's parts for its own restore, which is never used
@@ -127,40 +130,51 @@ class StudySearcher(Searcher):
         }
 
     def _ask_feasible(self) -> tuple[optuna.Trial, dict[str, Any], Plan]:
-        """Ask until the budget does not refuse; refused draws are told as FAIL and counted."""
-        cheapest: tuple[Plan, dict[str, Any]] | None = None
-        for _ in range(MOST_REFUSALS):
-            trial = self._ask(self._random_draw() if self._draws_randomly() else None)
+        """What Optuna proposes, or a random draw, that the budget does not refuse.
+
+        TPE learns of what it proposes in vain: left untold, the refused part of a space looks
+        unexplored and draws it for ever.
+        """
+        random = self._study.search.searcher == "random" or self._drawn <= STARTUP_TRIALS
+        for _ in range(0 if random or self._nothing_fits else MOST_PROPOSALS):
+            trial = self._optuna.ask()
             overrides = draw(self._study, _suggest_by(trial))
             plan = self._planner(trial_config(self._study, overrides))
             if not plan.refusal:
                 return trial, overrides, plan
-            self._optuna.tell(trial, state=TrialState.FAIL)
             self._ledger.refuse(overrides, plan.refusal)
-            if cheapest is None or plan.epoch_seconds < cheapest[0].epoch_seconds:
-                cheapest = plan, overrides
-        assert cheapest is not None
-        plan, overrides = cheapest
-        logging.getLogger(__name__).warning(
-            "no config fits the budget; running the cheapest of %d draws (%s)",
-            MOST_REFUSALS,
-            plan.refusal,
-        )
+            trial.set_constraint("cost", plan.epoch_seconds)  # above 0: infeasible, the more so
+            self._optuna.tell(trial, state=TrialState.PRUNED)
+        overrides, plan = self._draw_feasible()
         return self._ask(overrides), overrides, plan
 
-    def _draws_randomly(self) -> bool:
-        return self._study.search.searcher == "random" or self._drawn <= STARTUP_TRIALS
+    def _draw_feasible(self) -> tuple[dict[str, Any], Plan]:
+        """A random draw that the budget does not refuse; failing that, the cheapest one."""
+        cheapest: tuple[dict[str, Any], Plan] | None = None
+        for _ in range(MOST_DRAWS):
+            overrides = draw(self._study, suggest_randomly(self._rng))
+            plan = self._planner(trial_config(self._study, overrides))
+            if not plan.refusal:
+                self._nothing_fits = False
+                return overrides, plan
+            self._ledger.refuse(overrides, plan.refusal)
+            if cheapest is None or plan.epoch_seconds < cheapest[1].epoch_seconds:
+                cheapest = overrides, plan
+        assert cheapest is not None
+        if not self._nothing_fits:
+            log.warning(
+                "none of %d draws fits the budget; running the cheapest of them (%s)",
+                MOST_DRAWS,
+                cheapest[1].refusal,
+            )
+        self._nothing_fits = True
+        return cheapest
 
-    def _random_draw(self) -> dict[str, Any]:
-        return draw(self._study, suggest_randomly(self._rng))
-
-    def _ask(self, overrides: dict[str, Any] | None) -> optuna.Trial:
-        if overrides is not None:
-            labelled = {key: _label(value) for key, value in overrides.items()}
-            self._optuna.enqueue_trial(labelled)
+    def _ask(self, overrides: dict[str, Any]) -> optuna.Trial:
+        """A trial of Optuna's with just these values."""
+        self._optuna.enqueue_trial({key: _label(value) for key, value in overrides.items()})
         trial = self._optuna.ask()
-        if overrides is not None:
-            draw(self._study, _suggest_by(trial))
+        draw(self._study, _suggest_by(trial))
         return trial
 
 
