@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from r2search.config import Misuse, Strict, TrialConfig
+from r2search.data import field_of_view
 from r2search.data.readers.images import read_image
 from r2search.models.unet import UNet, build_model
 from r2search.train.hardware import Hardware, apply, detect, place_model
@@ -67,7 +68,10 @@ class Bundle:
     def predict(
         self, image: str | Path | NDArray[np.uint8], threshold: float | None = None
     ) -> Prediction:
-        """Segment one image: a file, or an array (H, W, C) uint8 with the trained channels."""
+        """Segment one image: a file, or an array (H, W, C) uint8 with the trained channels.
+
+        Outside the field of view, where the kind of image shows one, the probability is 0.
+        """
         config = self.manifest.config
         if not isinstance(image, np.ndarray):
             image = read_image(Path(image), config.data.channels)
@@ -78,7 +82,8 @@ class Bundle:
                 f"{image.shape}; convert it first"
             )
         apply(self.hardware)
-        probability = predict_probability(self.model, image, config.inference, self.hardware)
+        fov = field_of_view(config.data.reader, image)
+        probability = predict_probability(self.model, image, config.inference, self.hardware, fov)
         level = config.inference.threshold if threshold is None else threshold
         return Prediction(probability=probability, mask=probability >= level)
 

@@ -1,18 +1,24 @@
 """Ctrl-C and SIGTERM: the first asks the study to end well, the second ends it at once."""
 
 import signal
+import threading
 from types import FrameType
 from typing import Self
 
 
 class Interrupt:
-    """While entered in the main thread, `signal` holds the first signal that came, or None."""
+    """While entered, `signal` holds the first signal that came, or None.
+
+    In any thread but the main one, which alone can take signals, none ever comes.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     def __enter__(self) -> Self:
-        self._before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        in_main = threading.current_thread() is threading.main_thread()
+        taken = (signal.SIGINT, signal.SIGTERM) if in_main else ()
+        self._before = {number: signal.getsignal(number) for number in taken}
         self.arm()
         return self
 

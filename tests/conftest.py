@@ -1,6 +1,7 @@
 """A tiny exported network and tiny labelled images, for tests that need no training."""
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from r2search.bundle import WEIGHTS, export_bundle, save_weights
 from r2search.config import DataConfig, InferenceConfig, ModelConfig, TrialConfig
-from r2search.models.unet import build_model
+
+# As `r2search.cli.main` does, and for its reason; nothing above loads torch, which reads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 TINY = TrialConfig(
     data=DataConfig(reader="folder"),
@@ -46,6 +48,8 @@ def facts() -> Callable[..., dict[str, Any]]:
 @pytest.fixture(scope="session")
 def make_bundle() -> Callable[..., Path]:
     """`make_bundle(root, seed=0, **changes)` exports an untrained network to root/bundle."""
+    from r2search.bundle import WEIGHTS, export_bundle, save_weights
+    from r2search.models.unet import build_model
 
     def make(root: Path, seed: int = 0, **changes: Any) -> Path:
         given = bundle_facts(**changes)

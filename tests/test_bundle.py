@@ -98,7 +98,8 @@ def test_the_mask_is_where_the_probability_reaches_the_threshold(bundle_dir: Pat
     prediction = bundle.predict(image)
     np.testing.assert_array_equal(prediction.mask, prediction.probability >= 0.5)
     # A pixel exactly at the threshold is foreground, and every less probable one is not.
-    threshold = float(np.sort(prediction.probability.ravel())[800])
+    threshold = float(np.sort(prediction.probability.ravel())[100])
+    assert threshold < 0.5
     mask = bundle.predict(image, threshold).mask
     np.testing.assert_array_equal(mask, prediction.probability >= threshold)
     assert mask[prediction.probability == np.float32(threshold)].all()
@@ -207,6 +208,17 @@ def test_weights_of_another_network_are_refused(
         load_bundle(bundle_dir)
 
 
+def test_too_few_and_too_many_weights_are_refused(bundle_dir: Path) -> None:
+    path = bundle_dir / WEIGHTS
+    whole = load_file(path)
+    kernel = next(name for name in whole if name.endswith(".weight"))
+    less = {name: value for name, value in whole.items() if name != kernel}
+    for tensors in (less, whole | {"stray": torch.ones(1)}):
+        save_file(tensors, path)
+        with pytest.raises(Misuse, match=f"{WEIGHTS}: does not fit {CONFIG}: "):
+            load_bundle(bundle_dir, verify=False)
+
+
 def test_changed_weights_are_used_when_nobody_asks_for_the_hash(bundle_dir: Path) -> None:
     image = noise(40, 40)
     before = load_bundle(bundle_dir).predict(image).probability
@@ -251,7 +263,10 @@ def test_writing_weights_that_fails_leaves_the_older_file(tmp_path: Path) -> Non
     with pytest.raises(RuntimeError, match="share memory"):
         save_weights(path, {"a": shared, "b": shared[:2]}, {})
     assert list(load_file(path)) == ["w"]
-    assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):  # fails when the new file takes its name
+        save_weights(tmp_path / "folder", {"w": torch.zeros(2)}, {})
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "folder", path]
 
 
 # Independence

@@ -1,5 +1,6 @@
 """The command line: what it says of itself, and that a mistake costs one clear sentence."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -265,6 +266,21 @@ def test_a_missing_package_of_the_search_is_named_with_its_remedy(
     assert ran.stderr.endswith(
         "is not installed; searching and training need pip install -c constraints.txt '.[search]'\n"
     )
+
+
+# Surroundings
+
+
+def test_threads_that_wait_leave_the_cores_to_others(tmp_path: Path) -> None:
+    # Spinning ones make two threads many times slower than one where cores are shared.
+    code = (
+        "import os, sys\n"
+        "assert 'torch' not in sys.modules\n"
+        "from r2search.cli import main; main(['evaluate', 'gone'])\n"
+        "assert 'torch' in sys.modules and os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'"
+    )
+    told = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    subprocess.run([sys.executable, "-c", code], env=told, check=True, cwd=tmp_path)
 
 
 # Exit codes

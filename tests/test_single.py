@@ -1,6 +1,7 @@
 """Training one configuration without a search: it leaves behind what a study leaves behind."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -40,10 +41,11 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(tmp_path: Path, write_folder: Callable[..., Path]) -> Callable[..., Path]:
-    """`train(code=0, **settings)` trains on tiny images by the command line."""
+    """`train(code, *flags, **settings)` trains on tiny images by the command line."""
 
     def run(code: int = 0, *flags: str, **settings: Any) -> Path:
-        data, out = write_folder(tmp_path / "data"), tmp_path / "run"
+        data = write_folder(tmp_path / "data")
+        out = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         sets = (f"--set={key}={value}" for key, value in (SMALL | settings).items())
         flags = (f"--data={data}", f"--out={out}", *sets, *flags)
         assert main(["train", "--space", "general.yaml", *flags]) == code
@@ -111,6 +113,23 @@ def test_a_baseline_brings_its_settings_and_set_wins_over_it(
     assert (model["block"], model["base_filters"], model["depth"]) == ("conv", 2, 1)
     written = load_study(run_dir / "space.yaml").fixed.model
     assert (written.block, written.base_filters, written.depth) == ("conv", 2, 1)
+
+
+def test_the_exported_weights_are_those_of_the_best_epoch(
+    train: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of two epochs one has the lowest score and one the highest: once the last is not the best.
+    best = []
+    for goal in ("minimize", "maximize"):
+        run_dir = train(0, f"--set=metric.goal={goal}")
+        incumbent = summary_of(run_dir)["incumbent"]
+        best.append(incumbent["epoch"])
+        capsys.readouterr()
+        assert main(["evaluate", str(run_dir / "bundle"), "-o", str(run_dir / "s.csv")]) == 0
+        printed = re.search(r"dice_mean +│ +([0-9.]+)", capsys.readouterr().out)
+        assert printed
+        assert float(printed[1]) == pytest.approx(incumbent["value"], abs=1e-6)
+    assert sorted(best) == [1, 2]
 
 
 def test_a_training_that_breaks_has_no_bundle_and_exit_code_1(train: Callable[..., Path]) -> None:

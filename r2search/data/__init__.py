@@ -3,6 +3,9 @@
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from r2search.config import DataConfig, Misuse, hint
 from r2search.data.samples import (
     Parts,
@@ -24,6 +27,12 @@ SYNTHETIC = frozenset({"synthetic_retina"})  # readers that need no folder and h
 
 # The split that papers use: (samples) -> Parts, or None where these samples are not the usual.
 USUAL_SPLITS = {"chase_db1": "r2search.data.readers.chase_db1:usual_split"}
+
+# Readers whose pictures have a surround that shows nothing: (image) -> what lies inside.
+FIELDS_OF_VIEW = {
+    "chase_db1": "r2search.data.readers.chase_db1:field_of_view",
+    "synthetic_retina": "r2search.data.readers.chase_db1:field_of_view",
+}
 
 
 def resolve(config: DataConfig) -> DataConfig:
@@ -90,6 +99,17 @@ def read(config: DataConfig) -> list[Sample]:
     root = config.root.expanduser() if config.root else None
     samples: list[Sample] = _named(READERS[config.reader])(root, config)
     return samples
+
+
+def field_of_view(reader: str, image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """Where a new image (H, W, C) of the kind that `reader` reads can be judged.
+
+    None where the kind has no surround, or none that the image itself shows.
+    """
+    if reader not in FIELDS_OF_VIEW:
+        return None
+    inside: NDArray[np.bool_] = _named(FIELDS_OF_VIEW[reader])(image)
+    return inside
 
 
 def _split(config: DataConfig, samples: list[Sample], seed: int) -> Parts:

@@ -23,8 +23,8 @@ def predict_probability(
 
     The model, already on `hardware`, predicts in evaluation mode and is left in the mode it was
     in. Overlaps of tiles are blended; a side shorter than a tile is continued by reflection.
-    With `fov` (H, W), tiles wholly outside it are skipped, and pixels that only they cover are 0:
-    inside the field of view nothing changes. A network whose output is not finite raises
+    With `fov` (H, W), pixels outside it are 0, and tiles wholly outside it are skipped: inside
+    the field of view nothing changes. A network whose output is not finite raises
     FloatingPointError.
     """
     height, width, _ = image.shape
@@ -57,7 +57,8 @@ def predict_probability(
         raise FloatingPointError("the network's output is not finite")
     covered = np.maximum(weight, np.finfo(np.float32).tiny)  # pixels of skipped tiles stay 0
     # Rounding can lift a mean of ones above 1.
-    return np.minimum(total / covered, 1.0, dtype=np.float32)[:height, :width]
+    probability = np.minimum(total / covered, 1.0, dtype=np.float32)[:height, :width]
+    return probability if fov is None else probability * fov
 
 
 def _predict_tiles(

@@ -24,7 +24,7 @@ from r2search.tuning.events import Ledger
 
 STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
 MOST_PROPOSALS = 20  # of TPE, refused in a row; then a random draw is taken
-MOST_DRAWS = 200  # refused in a row; then the cheapest of them is run
+MOST_DRAWS = 100  # refused in a row; then the cheapest of them is run
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 log = logging.getLogger(__name__)
@@ -143,8 +143,7 @@ class StudySearcher(Searcher):
             if not plan.refusal:
                 return trial, overrides, plan
             self._ledger.refuse(overrides, plan.refusal)
-            trial.set_constraint("cost", plan.epoch_seconds)  # above 0: infeasible, the more so
-            self._optuna.tell(trial, state=TrialState.PRUNED)
+            self._optuna.tell(trial, state=TrialState.PRUNED)  # without a value: the worst
         overrides, plan = self._draw_feasible()
         return self._ask(overrides), overrides, plan
 

@@ -4,26 +4,83 @@ A thread of ours owns the SDK, so that a slow or dead server costs the search no
 the default: the runs lie in the run folder and `wandb sync` uploads them later.
 """
 
+import base64
+import json
 import logging
 import os
 import queue
+import re
 import threading
+import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from urllib.error import HTTPError
 
 from r2search.config import Study
 from r2search.records import EpochReport, TrialOutcome
 
+Mode = Literal["offline", "online"]
+
 CLOSE_TIMEOUT = 60.0  # seconds that a study waits at its end for the tracker
+ANSWER_TIMEOUT = 3.0  # seconds that the server has to answer before the search
 
 log = logging.getLogger(__name__)
+
+
+def choose_mode(asked: Mode) -> tuple[Mode, str]:
+    """The mode to track in, and why it is not the one that was asked for ("" when it is).
+
+    Online needs a login and a server that answers. Both are seen to before the first run: one
+    that fails to go online blocks for 15 s, and cannot go offline in the same process.
+    """
+    if asked == "offline":
+        return asked, ""
+    try:
+        from wandb.errors import Error
+        from wandb.sdk import wandb_setup
+        from wandb.sdk.lib import wbauth
+    except ImportError as error:
+        return "offline", f"wandb cannot be imported ({error}); install r2search[search]"
+    try:
+        url = wandb_setup.singleton().settings.base_url
+        # From the environment, .netrc or wandb's settings; asks neither a person nor the network.
+        login = wbauth.authenticate_session(
+            host=url, source="r2search", prompt=False, update_session=False
+        )
+    except (Error, ValueError) as error:
+        return "offline", f"the W&B login is not valid ({_one_line(error)})"
+    key = getattr(login, "api_key", None)
+    if key is None:
+        return "offline", f"no W&B login for {url} is known; run `wandb login`"
+    obstacle = _obstacle(url, key)
+    return ("offline", f"W&B at {url} {obstacle}") if obstacle else ("online", "")
+
+
+def _obstacle(url: str, key: str) -> str:
+    """Ask the server who we are: why it cannot be used, "" if it can."""
+    token = base64.b64encode(f"api:{key}".encode()).decode()
+    request = urllib.request.Request(
+        f"{url.rstrip('/')}/graphql",
+        data=json.dumps({"query": "query Viewer { viewer { id } }"}).encode(),
+        headers={"Content-Type": "application/json", "Authorization": f"Basic {token}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT) as response:
+            viewer = json.load(response)["data"]["viewer"]
+    except HTTPError as error:
+        refused = error.code in (401, 403)
+        return "refuses the login; run `wandb login`" if refused else f"answers {error.code}"
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return f"does not answer as it should ({_one_line(error)})"
+    return "" if viewer else "refuses the login; run `wandb login`"
 
 
 class WandbTracker:
     """Implements `Tracker` by the wandb SDK."""
 
-    def __init__(self, study: Study, run_dir: Path, mode: Literal["offline", "online"]) -> None:
+    def __init__(self, study: Study, run_dir: Path, mode: Mode) -> None:
         self._study = study
         self._dir = run_dir.resolve() / "wandb"
         self._dir.mkdir(parents=True, exist_ok=True)
@@ -31,10 +88,10 @@ class WandbTracker:
         self._mode = mode
         self._runs: dict[str, Any] = {}  # touched by the thread alone
         self._used = False
+        self.failures = 0  # calls of the SDK that raised; read after close
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
         self._thread.start()
-        self.failures = 0  # calls of the SDK that raised; read after close
 
     def start(self, trial: TrialOutcome) -> None:
         self._jobs.put(lambda: self._start(trial))
@@ -53,18 +110,24 @@ class WandbTracker:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            try:
-                job()
-            except Exception as error:
-                self.failures += 1
-                log.warning("wandb: %s; the search goes on", str(error).splitlines()[0])
-        self._teardown()
+            self._attempt(job)
+        for run in self._runs.values():
+            self._attempt(partial(run.finish, exit_code=1))
+        if self._used:
+            self._attempt(lambda: _import_wandb(self._dir).teardown())
+
+    def _attempt(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception as error:
+            self.failures += 1
+            log.warning("wandb: %s; the search goes on", _one_line(error))
 
     def _start(self, trial: TrialOutcome) -> None:
         wandb = _import_wandb(self._dir)
         self._used = True
         run = wandb.init(
-            id=f"{self._group}-{trial.trial}",
+            id=re.sub(r"[^A-Za-z0-9_.-]", "-", f"{self._group}-{trial.trial}"),
             name=trial.trial,
             project="r2search",
             group=self._group,
@@ -77,6 +140,7 @@ class WandbTracker:
             settings=wandb.Settings(
                 console="off",
                 silent=True,
+                symlink=False,
                 x_disable_stats=True,
                 x_disable_meta=True,
                 finish_timeout=30,
@@ -101,21 +165,17 @@ class WandbTracker:
             run.summary["best/epoch"] = best.epoch
         run.finish(exit_code=int(trial.outcome == "failed"))
 
-    def _teardown(self) -> None:
-        try:
-            for run in self._runs.values():
-                run.finish(exit_code=1)
-            if self._used:
-                _import_wandb(self._dir).teardown()
-        except Exception as error:
-            log.warning("wandb: %s", str(error).splitlines()[0])
-
 
 def _import_wandb(directory: Path) -> Any:
-    """wandb, told before its import to keep everything inside the run folder."""
-    for name in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
-        os.environ[name] = str(directory.parent if name == "WANDB_DIR" else directory)
+    """wandb, told to keep everything inside `directory`, the `wandb` folder of a run folder."""
+    os.environ["WANDB_DIR"] = str(directory.parent)  # both make their own folder `wandb` there
+    os.environ["WANDB_CACHE_DIR"] = str(directory.parent)
+    os.environ["WANDB_DATA_DIR"] = str(directory)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
     return wandb
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

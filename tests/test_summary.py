@@ -1,0 +1,202 @@
+"""The facts of a finished study."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from r2search.config import Study
+from r2search.data.samples import Sample, SampleSet
+from r2search.records import EpochReport, Outcome, TrialOutcome
+from r2search.space import load_study
+from r2search.summary import (
+    KEYS,
+    account_time,
+    count_trials,
+    describe_trial,
+    second_observer,
+    summarize_study,
+)
+
+METRIC = "val/dice_mean"
+SPACE = """\
+name: tiny
+question: Which?
+budget: {time: 10m, trials: 4, max_epochs: 40}
+parameters: {model: {parameters: {depth: {min: 1, max: 3}}}}
+baselines: {B1: {model.depth: 4}, B2: {model.depth: 5}}
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SPACE, encoding="utf-8")
+    return load_study(path)
+
+
+def trial_of(
+    name: str, values: list[float], outcome: Outcome | None = "completed", **facts: Any
+) -> TrialOutcome:
+    seconds = {"train": 2.0, "feed": 0.5, "validate": 1.0}
+    given: dict[str, Any] = {
+        "trial": name,
+        "baseline": name.startswith("B"),
+        "overrides": {"model.depth": 2},
+        "config": {"model": {"depth": 2}},
+        "cost": {"parameters": 100},
+        "planned_epochs": 10,
+        "started": 0.0,
+        "outcome": outcome,
+        "reports": [
+            EpochReport(epoch=i, metrics={METRIC: v}, pixels=1, seconds=seconds)
+            for i, v in enumerate(values, start=1)
+        ],
+    }
+    return TrialOutcome(**given | facts)
+
+
+def sample_of(name: str, second: list[int] | None) -> Sample:
+    """One row of four pixels, of which the first two are foreground."""
+    return Sample(
+        image=np.zeros((1, 4, 3), np.uint8),
+        mask=np.array([[1, 1, 0, 0]], np.uint8),
+        fov=np.ones((1, 4), bool),
+        subject=f"subject-{name}",
+        id=name,
+        second_mask=None if second is None else np.array([second], np.uint8),
+    )
+
+
+def samples_of(*val: Sample) -> SampleSet:
+    return SampleSet(
+        reader="folder",
+        synthetic=False,
+        train=(sample_of("a", None), sample_of("b", None)),
+        val=val,
+        test=(),
+        fingerprint="f00",
+        split="by_subject",
+        notes=("a note",),
+    )
+
+
+def test_a_summary_has_every_key_and_is_plain_json(study: Study) -> None:
+    summary = summarize_study(study, samples_of(sample_of("c", None)), [], {"status": "failed"})
+    assert list(summary) == KEYS
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["status"] == "failed"
+    assert summary["incumbent"] is None
+    assert summary["confirmed"] is None  # not produced yet
+
+
+def test_a_fact_of_no_known_key_is_our_mistake(study: Study) -> None:
+    with pytest.raises(AssertionError, match="colour"):
+        summarize_study(study, samples_of(sample_of("c", None)), [], {"colour": "red"})
+
+
+def test_the_incumbent_is_told_by_its_best_epoch(study: Study) -> None:
+    trials = [trial_of("t0001", [0.5, 0.7, 0.6]), trial_of("B1", [0.6])]
+    summary = summarize_study(study, samples_of(sample_of("c", None)), trials, {})
+    assert summary["incumbent"] == {
+        "trial": "t0001",
+        "epoch": 2,
+        "value": 0.7,
+        "metrics": {METRIC: 0.7},
+        "overrides": {"model.depth": 2},
+        "config": {"model": {"depth": 2}},
+        "epochs": 3,
+        "planned_epochs": 10,
+        "share_of_schedule": 0.25,  # 10 of the 40 epochs of the budget
+        "parameters": 100,
+        "seconds": 9.0,  # three epochs of 2 + 1 s; feed is a part of train
+    }
+
+
+def test_baselines_are_named_in_the_order_of_the_file_and_null_without_a_score(
+    study: Study,
+) -> None:
+    trials = [trial_of("B2", [0.9], "failed"), trial_of("t0001", [0.5])]
+    summary = summarize_study(study, samples_of(sample_of("c", None)), trials, {})
+    assert list(summary["baselines"].items()) == [("B1", None), ("B2", None)]
+    trials = [trial_of("B2", [0.6]), trial_of("B1", [0.4])]
+    summary = summarize_study(study, samples_of(sample_of("c", None)), trials, {})
+    assert {name: b["value"] for name, b in summary["baselines"].items()} == {"B1": 0.4, "B2": 0.6}
+
+
+def test_a_failed_trial_has_nothing_to_tell(study: Study) -> None:
+    assert describe_trial(study, trial_of("t0001", [0.5], "failed")) is None
+    assert describe_trial(study, trial_of("t0001", [])) is None
+
+
+def test_the_data_are_told_by_counts_and_subjects(study: Study) -> None:
+    summary = summarize_study(study, samples_of(sample_of("c", None)), [], {})
+    assert summary["data"] == {
+        "reader": "folder",
+        "fingerprint": "f00",
+        "synthetic": False,
+        "split": "by_subject",
+        "notes": ["a note"],
+        "counts": {"train": 2, "val": 1, "test": 0},
+        "subjects": {"train": ["subject-a", "subject-b"], "val": ["subject-c"], "test": []},
+    }
+
+
+def test_a_second_observer_is_scored_like_a_network(study: Study) -> None:
+    half, all_right = sample_of("c", [1, 0, 0, 0]), sample_of("d", [1, 1, 0, 0])
+    # Dice of the first: 1 hit of 2 + 1 pixels, 2/3; of the second 1; their mean 5/6.
+    scores = second_observer((half, all_right))
+    assert scores is not None
+    assert scores["dice_mean"] == pytest.approx(5 / 6)
+    summary = summarize_study(study, samples_of(half, all_right), [], {})
+    assert summary["objective"] == {
+        "name": METRIC,
+        "goal": "maximize",
+        "second_observer": pytest.approx(5 / 6),
+    }
+
+
+def test_there_is_no_second_observer_unless_every_image_has_one() -> None:
+    assert second_observer((sample_of("c", [1, 0, 0, 0]), sample_of("d", None))) is None
+    assert second_observer(()) is None
+
+
+def test_trials_are_counted_by_their_ending_and_baselines_apart() -> None:
+    trials = [
+        trial_of("B1", [0.5]),
+        trial_of("B2", [], "failed"),
+        trial_of("t0001", [0.5]),
+        trial_of("t0002", [0.5], "stopped"),
+        trial_of("t0003", [0.5], "stopped"),
+        trial_of("t0004", [], "failed"),
+        trial_of("t0005", [0.5], "interrupted"),
+        trial_of("t0006", [0.5], None),  # still running
+    ]
+    assert count_trials(trials, infeasible=7) == {
+        "total": 6,
+        "completed": 1,
+        "stopped": 2,
+        "failed": 1,
+        "interrupted": 1,
+        "infeasible": 7,
+        "baselines": 2,
+    }
+
+
+def test_goodput_is_the_share_of_worker_time_spent_training() -> None:
+    trials = [trial_of("t0001", [0.5, 0.6]), trial_of("t0002", [0.5], "failed")]
+    told = account_time(trials, wall=20.0, search_wall=10.0, budget=30.0, workers=2)
+    assert told == {
+        "wall_s": 20.0,
+        "budget_s": 30.0,
+        "search_s": 10.0,
+        "train_s": 6.0,  # three epochs of 2 s
+        "validate_s": 3.0,
+        "goodput": 0.3,  # of 2 workers for 10 s
+    }
+
+
+def test_a_search_that_never_began_has_no_goodput() -> None:
+    assert account_time([], 1.0, 0.0, 30.0, 1)["goodput"] == 0.0

@@ -1,0 +1,172 @@
+"""trials.jsonl: what is written is what is read, whatever ended the writing."""
+
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2search.records import EpochReport
+from r2search.tuning.events import Ledger, read_events, read_trials
+
+FACTS: dict[str, Any] = {
+    "baseline": False,
+    "overrides": {"model.depth": 2},
+    "config": {"model": {"depth": 2}},
+    "cost": {"parameters": 10.0},
+    "planned_epochs": 3,
+}
+
+
+def report_of(epoch: int, dice: float = 0.5) -> EpochReport:
+    seconds = {"train": 1.0, "feed": 0.1, "validate": 0.5}
+    return EpochReport(epoch=epoch, metrics={"val/dice": dice}, pixels=100, seconds=seconds)
+
+
+def fill(ledger: Ledger) -> None:
+    """Two trials: one that ended after two epochs, one that runs."""
+    ledger.begin(name="tiny")
+    ledger.start(trial="B1", **FACTS | {"baseline": True})
+    ledger.report("B1", report_of(1, 0.5), "w1")
+    ledger.start(trial="t0001", **FACTS)
+    ledger.report("B1", report_of(2, 0.75), "w1")
+    ledger.end("B1", "stopped", "by asha")
+    ledger.report("t0001", report_of(1, 0.25), "w2")
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+values = st.one_of(st.booleans(), st.integers(), finite, st.text(), st.tuples(finite, finite))
+reports = st.builds(
+    EpochReport,
+    epoch=st.integers(1, 99),
+    metrics=st.dictionaries(st.text(), finite, max_size=3),
+    pixels=st.integers(0, 10**9),
+    seconds=st.dictionaries(st.text(), finite, max_size=3),
+)
+trials = st.fixed_dictionaries(
+    {
+        "facts": st.fixed_dictionaries(
+            {
+                "baseline": st.booleans(),
+                "overrides": st.dictionaries(st.text(), values, max_size=3),
+                "config": st.dictionaries(st.text(), values, max_size=3),
+                "cost": st.dictionaries(st.text(), finite, max_size=2),
+                "planned_epochs": st.integers(1, 40),
+            }
+        ),
+        "reports": st.lists(reports, max_size=3),
+        "worker": st.text(),
+        "ending": st.none() | st.sampled_from(["completed", "stopped", "failed", "interrupted"]),
+        "reason": st.text(),
+    }
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.text(), trials, max_size=4))
+def test_what_is_written_is_read_back_equal(story: dict[str, dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trials.jsonl"
+        ledger = Ledger(path)
+        for name, trial in story.items():
+            ledger.start(trial=name, **trial["facts"])
+        for turn in range(3):  # trials that run at once report in turn
+            for name, trial in story.items():
+                for report in trial["reports"][turn : turn + 1]:
+                    ledger.report(name, report, trial["worker"])
+        for name, trial in story.items():
+            if trial["ending"] is not None:
+                ledger.end(name, trial["ending"], trial["reason"])
+        assert read_trials(path) == list(ledger.trials.values())
+        told = {trial.trial: trial.reports for trial in read_trials(path)}
+        assert told == {name: trial["reports"] for name, trial in story.items()}
+        ledger.close()
+
+
+def test_every_event_is_on_disk_before_the_next_one(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    fill(ledger)
+    assert len(read_trials(tmp_path / "trials.jsonl")) == 2  # nothing was closed
+    ledger.close()
+
+
+def test_times_are_seconds_since_the_study_began(ledger: Ledger) -> None:
+    fill(ledger)
+    trial = ledger.trials["B1"]
+    assert trial.ended is not None
+    times = [0.0, trial.started, *trial.report_times, trial.ended, ledger.elapsed() + 0.001]
+    assert times == sorted(times)
+    assert ledger.trials["t0001"].ended is None
+
+
+@pytest.mark.parametrize("tail", [b"", b"\0\0\0", b"\xff\xfe\x80"])
+def test_a_last_line_torn_anywhere_is_passed_over(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "trials.jsonl"
+    ledger = Ledger(path)
+    fill(ledger)
+    ledger.close()
+    whole = path.read_bytes()
+    start = whole[:-1].rindex(b"\n") + 1  # of the last line: t0001's only report
+    for cut in range(start + 1, len(whole) - 1):
+        path.write_bytes(whole[:cut] + tail)
+        assert [len(trial.reports) for trial in read_trials(path)] == [2, 0]
+
+
+@pytest.mark.parametrize("damage", [b"{", b"", b"\xff\xff", b'{"event": "end"'])
+def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(
+    tmp_path: Path, damage: bytes
+) -> None:
+    path = tmp_path / "trials.jsonl"
+    ledger = Ledger(path)
+    fill(ledger)
+    ledger.close()
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = damage
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(ValueError, match=r"trials\.jsonl:3: not JSON"):
+        read_trials(path)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_refused_and_leaves_no_trace(
+    ledger: Ledger, tmp_path: Path, bad: float
+) -> None:
+    fill(ledger)
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        ledger.report("t0001", report_of(2, bad), "w2")
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+    assert len(ledger.trials["t0001"].reports) == 1
+
+
+def test_a_value_that_json_does_not_know_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(TypeError):  # and not written as a text that nobody reads back
+        ledger.start(trial="t0001", **FACTS | {"overrides": {"data.root": Path("x")}})
+
+
+def test_only_the_first_ending_of_a_trial_counts(ledger: Ledger, tmp_path: Path) -> None:
+    fill(ledger)
+    ledger.end("B1", "failed", "too late")
+    assert (ledger.trials["B1"].outcome, ledger.trials["B1"].reason) == ("stopped", "by asha")
+    assert read_trials(tmp_path / "trials.jsonl")[0].outcome == "stopped"
+
+
+def test_a_refused_config_is_counted_and_is_no_trial(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.refuse({"model.depth": 5}, "too dear")
+    ledger.refuse({"model.depth": 4}, "too dear")
+    assert ledger.infeasible == 2
+    assert ledger.trials == {}
+    events = list(read_events(tmp_path / "trials.jsonl"))
+    assert [event["overrides"] for event in events] == [{"model.depth": 5}, {"model.depth": 4}]
+
+
+def test_every_line_is_an_object_with_its_time_and_kind(ledger: Ledger, tmp_path: Path) -> None:
+    fill(ledger)
+    lines = (tmp_path / "trials.jsonl").read_text(encoding="ascii").splitlines()
+    kinds = [json.loads(line)["event"] for line in lines]
+    assert kinds == ["study", "trial", "report", "trial", "report", "end", "report"]
+    assert all(json.loads(line)["t"] >= 0 for line in lines)

@@ -1,0 +1,119 @@
+"""Who is stopped: Ray's own ASHA, driven report by report."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ray.tune.schedulers import TrialScheduler
+
+from r2search.config import EarlyTerminateConfig, Study
+from r2search.tuning.scheduler import SCHEDULERS, build_scheduler
+
+METRIC = "val/dice_mean"
+CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
+MakeStudy = Callable[..., Study]
+
+
+class Run:
+    """Trials of one study; `report` gives the scheduler's decision."""
+
+    def __init__(self, make_study: MakeStudy, **assigned: Any) -> None:
+        assignments = {"budget.max_epochs": 16, "early_terminate.grace_period": 2} | assigned
+        self.scheduler = build_scheduler(make_study(assignments))
+        self.trials: dict[str, Any] = {}
+
+    def add(self, name: str, baseline: bool = False) -> Any:
+        trial = SimpleNamespace(trial_id=name, config={"name": name, "baseline": baseline})
+        self.trials[name] = trial
+        self.scheduler.on_trial_add(None, trial)
+        return trial
+
+    def report(self, name: str, epoch: int, value: float, *, baseline: bool = False) -> str:
+        trial = self.trials.get(name) or self.add(name, baseline)
+        return self.scheduler.on_trial_result(None, trial, {"epoch": epoch, METRIC: value})
+
+    def complete(self, name: str, epoch: int, value: float) -> None:
+        self.scheduler.on_trial_complete(None, self.trials[name], {"epoch": epoch, METRIC: value})
+
+
+def test_the_worse_half_is_stopped_and_the_better_half_is_not(make_study: MakeStudy) -> None:
+    run = Run(make_study)
+    # Rungs at epochs 2, 4, 8 and 16; a trial must reach the median of those before it.
+    assert run.report("a", 2, 0.8) == CONTINUE  # the first at its rung
+    assert run.report("b", 2, 0.5) == STOP  # below 0.8
+    assert run.report("c", 2, 0.7) == CONTINUE  # above 0.65
+    assert run.report("d", 2, 0.69) == STOP  # below 0.7
+    assert run.report("a", 3, 0.1) == CONTINUE  # no rung
+    assert run.report("a", 4, 0.8) == CONTINUE
+    assert run.report("c", 4, 0.7) == STOP  # at the next rung
+
+
+def test_a_baseline_is_not_stopped(make_study: MakeStudy) -> None:
+    run = Run(make_study)
+    for epoch in (2, 4, 8):
+        run.report("a", epoch, 0.8)
+        assert run.report("B1", epoch, 0.1, baseline=True) == CONTINUE
+    run.complete("B1", 16, 0.1)
+
+
+def test_a_baseline_is_not_ranked(make_study: MakeStudy) -> None:
+    run = Run(make_study)
+    for epoch in (2, 4):
+        run.report("B1", epoch, 0.9, baseline=True)
+    run.complete("B1", 8, 0.9)  # the last result of a trial comes with its end
+    # Each is the first at its rung; ranked, the baseline would stop it.
+    assert [run.report("a", epoch, 0.5) for epoch in (2, 4, 8)] == [CONTINUE] * 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12))
+def test_minimizing_mirrors_maximizing(make_study: MakeStudy, values: list[float]) -> None:
+    larger, smaller = Run(make_study), Run(make_study, **{"metric.goal": "minimize"})
+    for number, value in enumerate(values):
+        decisions = {
+            run.report(str(number), 2, v) for run, v in ((larger, value), (smaller, -value))
+        }
+        assert len(decisions) == 1
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+@settings(max_examples=20, deadline=None)
+@given(values=st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_nothing_is_stopped_before_the_grace_period(
+    make_study: MakeStudy, kind: str, values: list[float]
+) -> None:
+    run = Run(make_study, **{"early_terminate.type": kind, "early_terminate.grace_period": 3})
+    for number, value in enumerate(values):
+        assert [run.report(str(number), epoch, value) for epoch in (1, 2)] == [CONTINUE] * 2
+        run.report(str(number), 3, value)
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_every_scheduler_follows_a_trial_to_its_end(make_study: MakeStudy, kind: str) -> None:
+    run = Run(make_study, **{"early_terminate.type": kind})
+    for name, baseline in (("B1", True), ("a", False)):
+        run.add(name, baseline)
+        assert run.report(name, 2, 0.5) == CONTINUE
+        run.complete(name, 16, 0.5)
+
+
+def test_without_early_termination_nothing_is_stopped(make_study: MakeStudy) -> None:
+    run = Run(make_study, **{"early_terminate.type": "none"})
+    run.report("a", 2, 0.8)
+    assert [run.report("b", epoch, 0.0) for epoch in range(1, 16)] == [CONTINUE] * 15
+
+
+def test_a_grace_period_beyond_the_longest_training_stops_nothing_early(
+    make_study: MakeStudy,
+) -> None:
+    run = Run(make_study, **{"budget.max_epochs": 3, "early_terminate.grace_period": 5})
+    run.report("a", 2, 0.8)
+    assert [run.report("b", epoch, 0.1) for epoch in (1, 2)] == [CONTINUE] * 2
+
+
+def test_every_type_of_the_space_file_has_its_scheduler() -> None:
+    named = get_args(EarlyTerminateConfig.model_fields["type"].annotation)
+    assert set(SCHEDULERS) == set(named)

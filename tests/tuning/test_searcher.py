@@ -1,0 +1,309 @@
+"""What is proposed, and what Optuna is told. Real Optuna; the tests play Ray's part."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from r2search.config import Study, TrialConfig
+from r2search.space import contains, trial_config
+from r2search.tuning.budget import Plan
+from r2search.tuning.events import Ledger, read_events
+from r2search.tuning.searcher import MOST_DRAWS, STARTUP_TRIALS, StudySearcher
+
+METRIC = "val/dice_mean"
+EPOCHS = 4
+MakeStudy = Callable[..., Study]
+
+
+def plan(config: TrialConfig, refuse: Callable[[TrialConfig], bool] = lambda config: False) -> Plan:
+    seconds = float(config.model.depth * config.model.base_filters)
+    refusal = "too dear" if refuse(config) else ""
+    return Plan(epochs=EPOCHS, epoch_seconds=seconds, parameters=1, flops=1.0, refusal=refusal)
+
+
+def result(epoch: int, value: float) -> dict[str, Any]:
+    return {METRIC: value, "epoch": epoch}
+
+
+def run(searcher: StudySearcher, name: str, values: list[float]) -> dict[str, Any]:
+    """One trial as Ray tells it: all results but the last, then the end with the last."""
+    proposal = searcher.suggest(name)
+    assert isinstance(proposal, dict)
+    for epoch, value in enumerate(values[:-1], start=1):
+        searcher.on_trial_result(name, result(epoch, value))
+    searcher.on_trial_complete(name, result(len(values), values[-1]))
+    return proposal
+
+
+def told(searcher: StudySearcher) -> list[FrozenTrial]:
+    return searcher._optuna.get_trials()
+
+
+def value_of(overrides: dict[str, Any]) -> float:
+    """An objective for whole searches: shallow networks are better."""
+    return 1.0 - 0.1 * overrides["model.depth"] - overrides["model.dropout"]
+
+
+def proposals(searcher: StudySearcher, count: int) -> list[dict[str, Any]]:
+    """The overrides of `count` trials beside the baselines, each trained to its end."""
+    drawn: list[dict[str, Any]] = []
+    number = 0
+    while len(drawn) < count:
+        number += 1
+        proposal = searcher.suggest(f"ray{number}")
+        assert isinstance(proposal, dict)
+        overrides = proposal["overrides"]
+        value = 0.5 if proposal["baseline"] else value_of(overrides)
+        searcher.on_trial_complete(f"ray{number}", result(EPOCHS, value))
+        if not proposal["baseline"]:
+            drawn.append(overrides)
+    return drawn
+
+
+def test_baselines_come_first_in_the_order_of_the_file(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    searcher = StudySearcher(make_study(), plan, ledger)
+    first = [run(searcher, f"ray{i}", [0.5] * EPOCHS) for i in range(4)]
+    assert [p["name"] for p in first] == ["outside", "inside", "t0001", "t0002"]
+    assert [p["baseline"] for p in first] == [True, True, False, False]
+
+
+def test_a_proposal_is_all_that_a_trainable_needs(make_study: MakeStudy, ledger: Ledger) -> None:
+    study = make_study()
+    searcher = StudySearcher(study, plan, ledger)
+    for number in range(4):
+        proposal = run(searcher, f"ray{number}", [0.5])
+        config = TrialConfig.model_validate(proposal["config"])
+        assert config == trial_config(study, proposal["overrides"])
+        assert proposal["planned_epochs"] == EPOCHS
+        assert proposal["cost"] == plan(config).cost()
+
+
+def test_only_a_baseline_inside_the_space_is_told_to_optuna(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    searcher = StudySearcher(make_study(), plan, ledger)
+    run(searcher, "ray1", [0.6] * EPOCHS)
+    assert told(searcher) == []  # 16 filters are not in the space
+    run(searcher, "ray2", [0.7] * EPOCHS)
+    (trial,) = told(searcher)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.7)
+    # Every parameter, also those that the baseline leaves at their defaults.
+    assert trial.params == {
+        "model.block": "conv",
+        "model.depth": 2,
+        "model.base_filters": 8,
+        "model.dropout": 0.0,
+        "train.lr": 0.01,
+        "train.class_weights": 1.0,
+    }
+    assert trial.user_attrs["trial"] == "inside"
+
+
+@pytest.fixture
+def bare(make_study: MakeStudy) -> Study:
+    """The study without baselines."""
+    return make_study().model_copy(update={"baselines": {}})
+
+
+def test_a_finished_trial_is_complete_with_its_best_value(bare: Study, ledger: Ledger) -> None:
+    searcher = StudySearcher(bare, plan, ledger)
+    run(searcher, "ray1", [0.3, 0.8, 0.6, 0.7])
+    (trial,) = told(searcher)
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.8)
+    assert trial.intermediate_values == {1: 0.3, 2: 0.8, 3: 0.8, 4: 0.8}
+    assert trial.user_attrs["trial"] == "t0001"
+
+
+def test_a_stopped_trial_is_pruned_with_its_best_values_so_far(bare: Study, ledger: Ledger) -> None:
+    searcher = StudySearcher(bare, plan, ledger)
+    run(searcher, "ray1", [0.3, 0.6, 0.5])
+    (trial,) = told(searcher)
+    assert (trial.state, trial.value) == (TrialState.PRUNED, 0.6)
+    assert trial.intermediate_values == {1: 0.3, 2: 0.6, 3: 0.6}
+
+
+def test_the_best_value_is_the_smallest_when_the_goal_is_to_minimize(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    study = make_study({"metric.goal": "minimize"}).model_copy(update={"baselines": {}})
+    searcher = StudySearcher(study, plan, ledger)
+    run(searcher, "ray1", [0.5, 0.2, 0.3, 0.4])
+    (trial,) = told(searcher)
+    assert trial.value == 0.2
+    assert trial.intermediate_values == {1: 0.5, 2: 0.2, 3: 0.2, 4: 0.2}
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        {"error": True},
+        {"result": None},
+        {"result": {"epoch": 2}},
+        {"result": result(2, float("nan"))},
+        {"result": result(EPOCHS, float("inf"))},
+    ],
+    ids=["error", "stopped before it began", "no metric", "nan", "inf"],
+)
+def test_a_trial_without_a_score_has_failed(
+    bare: Study, ledger: Ledger, ending: dict[str, Any]
+) -> None:
+    searcher = StudySearcher(bare, plan, ledger)
+    searcher.suggest("ray1")
+    searcher.on_trial_result("ray1", result(1, 0.5))
+    searcher.on_trial_complete("ray1", **ending)
+    assert [trial.state for trial in told(searcher)] == [TrialState.FAIL]
+    assert isinstance(searcher.suggest("ray2"), dict)  # and the search goes on
+
+
+def test_a_result_that_is_not_finite_is_not_told(bare: Study, ledger: Ledger) -> None:
+    searcher = StudySearcher(bare, plan, ledger)
+    run(searcher, "ray1", [0.3, float("nan"), 0.4])
+    (trial,) = told(searcher)
+    assert trial.intermediate_values == {1: 0.3, 3: 0.4}
+
+
+def test_nothing_stays_running(bare: Study, ledger: Ledger) -> None:
+    searcher = StudySearcher(bare, lambda c: plan(c, lambda c: c.model.depth > 3), ledger)
+    for number in range(20):
+        values = [0.1 * number] * (1 + number % EPOCHS)
+        run(searcher, f"ray{number}", values)
+    assert not [t for t in told(searcher) if not t.state.is_finished()]
+
+
+def test_the_trial_budget_ends_the_search(make_study: MakeStudy, ledger: Ledger) -> None:
+    searcher = StudySearcher(make_study({"budget.trials": 3}), plan, ledger)
+    names = [run(searcher, f"ray{i}", [0.5])["name"] for i in range(5)]
+    assert names == ["outside", "inside", "t0001", "t0002", "t0003"]  # beside the baselines
+    assert searcher.suggest("ray6") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_proposals_are_members_of_the_space(
+    make_study: MakeStudy, ledger: Ledger, kind: str
+) -> None:
+    study = make_study({"search.searcher": kind})
+    drawn = proposals(StudySearcher(study, plan, ledger), 30)
+    assert all(contains(study, overrides) for overrides in drawn)
+    # `when`: the recurrence of what does not recur is never proposed.
+    seen = {("model.recurrence" in o, o["model.block"]) for o in drawn}
+    assert seen == {(True, "recurrent"), (False, "conv")}
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_the_same_seed_gives_the_same_proposals(
+    make_study: MakeStudy, tmp_path: Path, kind: str
+) -> None:
+    runs = []
+    for number, seed in enumerate((7, 7, 8)):
+        study = make_study({"search.searcher": kind, "search.seed": seed})
+        ledger = Ledger(tmp_path / f"{number}.jsonl")
+        runs.append(proposals(StudySearcher(study, plan, ledger), 20))
+        ledger.close()
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_probabilities_weigh_random_draws(make_study: MakeStudy, ledger: Ledger) -> None:
+    study = make_study({"search.searcher": "random", "budget.trials": 200})
+    drawn = Counter(
+        o["model.base_filters"] for o in proposals(StudySearcher(study, plan, ledger), 200)
+    )
+    # 4 has 0.9: 180 of 200, with a standard deviation of 4.2. An even draw would give 100.
+    assert 160 <= drawn[4] < 200
+
+
+def test_tpe_finds_what_a_random_search_does_not(make_study: MakeStudy, tmp_path: Path) -> None:
+    means = {}
+    for kind in ("tpe", "random"):
+        ledger = Ledger(tmp_path / f"{kind}.jsonl")
+        drawn = proposals(StudySearcher(make_study({"search.searcher": kind}), plan, ledger), 30)
+        ledger.close()
+        means[kind] = sum(map(value_of, drawn[STARTUP_TRIALS:])) / (30 - STARTUP_TRIALS)
+    # A random draw is worth 1 - 0.1 * 2.5 - 0.15 = 0.6; the best is 0.9.
+    assert means["tpe"] > means["random"] + 0.05
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_what_the_budget_refuses_is_counted_and_never_proposed(
+    make_study: MakeStudy, ledger: Ledger, tmp_path: Path, kind: str
+) -> None:
+    study = make_study({"search.searcher": kind})
+    searcher = StudySearcher(study, lambda c: plan(c, lambda c: c.model.depth > 2), ledger)
+    assert all(overrides["model.depth"] <= 2 for overrides in proposals(searcher, 30))
+    refused = [e for e in read_events(tmp_path / "trials.jsonl") if e["event"] == "infeasible"]
+    assert len(refused) == ledger.infeasible > 0
+    assert all(event["overrides"]["model.depth"] > 2 for event in refused)
+    assert {event["reason"] for event in refused} == {"too dear"}
+
+
+def test_tpe_learns_what_the_budget_refuses(make_study: MakeStudy, ledger: Ledger) -> None:
+    # Deep networks are better here, and refused: untold, TPE would propose them for ever.
+    searcher = StudySearcher(
+        make_study(), lambda c: plan(c, lambda config: config.model.depth > 2), ledger
+    )
+    proposals(searcher, STARTUP_TRIALS)
+    before = ledger.infeasible
+    for number in range(20):
+        run(searcher, f"more{number}", [0.1] * EPOCHS)
+    # Half of the random draws are refused, one for each that fits; TPE does better than that.
+    assert ledger.infeasible - before < 20
+
+
+def test_a_baseline_is_never_refused(make_study: MakeStudy, ledger: Ledger) -> None:
+    searcher = StudySearcher(make_study(), lambda c: plan(c, lambda c: True), ledger)
+    assert [run(searcher, f"ray{i}", [0.5])["name"] for i in range(2)] == ["outside", "inside"]
+    assert ledger.infeasible == 0
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_when_nothing_fits_the_cheapest_draw_runs_with_one_warning(
+    make_study: MakeStudy, ledger: Ledger, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    study = make_study({"search.searcher": kind})
+    searcher = StudySearcher(study, lambda c: plan(c, lambda c: True), ledger)
+    with caplog.at_level(logging.WARNING):
+        drawn = proposals(searcher, 12)
+    # Of 100 draws, some have the least depth and the fewest filters.
+    assert {(o["model.depth"], o["model.base_filters"]) for o in drawn} == {(1, 4)}
+    assert ledger.infeasible == 12 * MOST_DRAWS
+    (message,) = [r.getMessage() for r in caplog.records]
+    assert message == (
+        f"none of {MOST_DRAWS} draws fits the budget; running the cheapest of them (too dear)"
+    )
+
+
+def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    searcher = StudySearcher(bare, plan, ledger, path)
+    run(searcher, "ray1", [0.3, 0.8, 0.6, 0.7])
+    run(searcher, "ray2", [0.2, 0.4])
+    searcher.suggest("ray3")
+    searcher.on_trial_complete("ray3", error=True)
+    searcher.suggest("ray4")  # still running
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    study = optuna.load_study(study_name="tiny", storage=storage)
+    assert study.best_value == 0.8
+    assert [(t.user_attrs["trial"], t.state.name, t.value) for t in study.trials] == [
+        ("t0001", "COMPLETE", 0.8),
+        ("t0002", "PRUNED", 0.4),
+        ("t0003", "FAIL", None),
+    ]
+    assert study.trials[0].intermediate_values == {1: 0.3, 2: 0.8, 3: 0.8, 4: 0.8}
+
+
+def test_a_tuple_is_proposed_as_a_tuple_and_stored_as_a_text(bare: Study, ledger: Ledger) -> None:
+    searcher = StudySearcher(bare, plan, ledger)
+    drawn = proposals(searcher, 20)
+    assert {overrides["train.class_weights"] for overrides in drawn} == {1.0, (1.0, 3.0)}
+    stored = {trial.params["train.class_weights"] for trial in told(searcher)}
+    assert stored == {1.0, "[1.0, 3.0]"}  # Optuna stores plain values only
