@@ -150,7 +150,7 @@ def restore(run_dir: Path, trial: TrialOutcome) -> tuple[UNet, TrialConfig, Hard
     model = build_model(config.model)
     weights, _ = read_weights(run_dir / "checkpoints" / trial.trial / WEIGHTS)
     model.load_state_dict(weights)
-    hardware = detect(config.train, threads=os.cpu_count())
+    hardware = detect(config.train)
     apply(hardware)
     place_model(model, hardware)
     return model, config, hardware

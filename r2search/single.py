@@ -1,6 +1,5 @@
 """One configuration, trained without a search; it leaves the same run folder behind."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def train_one(
     run_dir = claim(run_dir)
     console = console or Console()
     facts = open_run(study, run_dir, command)
-    hardware = detect(config.train, threads=os.cpu_count())
+    hardware = detect(config.train)
     apply(hardware)
     facts["hardware"] |= {"workers": 1, "threads_per_worker": hardware.threads}
     facts["tracking"] = {"mode": "disabled", "not_uploaded": []}

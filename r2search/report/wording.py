@@ -51,7 +51,7 @@ def drawn(value: Any) -> str:
 
 
 def objective(summary: Summary) -> tuple[str, str, float | None]:
-    """Name and goal of the objective, and what the second human observer reaches in it."""
+    """Name and goal of the objective, and what the second observer reaches in it."""
     found = part(summary, "objective")
     name, goal = found.get("name") or "val/dice_mean", found.get("goal") or "maximize"
     return name, goal, found.get("second_observer")
@@ -82,7 +82,7 @@ def verdict(summary: Summary) -> list[str]:
         else:
             lines.append(f"Baseline {label} has no result: there is nothing to compare with.")
     if observer is not None:
-        against = f"{compare(value, observer, goal)} the second human observer"
+        against = f"{compare(value, observer, goal)} the second observer"
         lines.append(f"It is {against} ({number(observer)}).")
     return lines
 

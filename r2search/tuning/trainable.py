@@ -69,7 +69,7 @@ class NetworkTrainable(tune.Trainable):
             **report.metrics,
             "epoch": report.epoch,
             "report": report.to_dict(),
-            "worker": f"{os.uname().nodename}:{os.getpid()}",
+            "worker": f"{ray.get_runtime_context().get_node_id()[:8]}:{os.getpid()}",
             "done": report.epoch >= self._planned,
         }
 

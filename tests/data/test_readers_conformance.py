@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from r2search.config import DataConfig, Misuse
-from r2search.data import READERS, SYNTHETIC, USUAL_SPLITS, load, read, resolve
+from r2search.data import (
+    FIELDS_OF_VIEW,
+    READERS,
+    SYNTHETIC,
+    USUAL_SPLITS,
+    field_of_view,
+    load,
+    read,
+    resolve,
+)
 from r2search.data.samples import Sample, SampleSet, fingerprint
 
 Make = Callable[..., Path]
@@ -162,3 +171,15 @@ def test_the_seed_draws_the_split(tmp_path: Path, make_folder: Make) -> None:
 
     assert test_ids(3) == test_ids(3)
     assert len({tuple(test_ids(seed)) for seed in range(6)}) > 1
+
+
+def test_field_of_view_of_a_new_image_is_that_of_the_samples(
+    config: DataConfig, data: SampleSet
+) -> None:
+    for sample in all_samples(data):
+        found = field_of_view(config.reader, sample.image)
+        if config.reader not in FIELDS_OF_VIEW:
+            assert found is None
+            continue
+        assert found is not None
+        assert 2 * (found & sample.fov).sum() / (found.sum() + sample.fov.sum()) >= 0.99

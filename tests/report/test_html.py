@@ -66,7 +66,7 @@ def test_the_report_names_the_incumbent_and_every_yardstick(page: Page) -> None:
     # 0.7926 against 0.7577 and 0.6988 of the made-up trials, and 0.778 of the observer
     assert "It is 0.035 better than baseline B1 (0.758)." in page.text
     assert "It is 0.094 better than baseline B2 (0.699)." in page.text
-    assert "It is 0.015 better than the second human observer (0.778)." in page.text
+    assert "It is 0.015 better than the second observer (0.778)." in page.text
 
 
 def test_the_report_asks_for_nothing_from_the_network(page: Page) -> None:
