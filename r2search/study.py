@@ -55,7 +55,7 @@ def run_study(
             late = ledger.elapsed() > search_seconds(study.budget)
             return late or interrupt.signal is not None
 
-        trackers = open_trackers(study, run_dir, tracking)
+        mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
         slots, whole, began = None, True, ledger.elapsed()
         try:
             with ray_session(samples) as samples_ref:
@@ -80,8 +80,8 @@ def run_study(
         names = list(ledger.trials)
         facts["hardware"] |= describe_slots(slots)
         facts["tracking"] = {
-            "mode": tracking,
-            "not_uploaded": names if tracking == "offline" else [],
+            "mode": mode,
+            "not_uploaded": names if mode == "offline" else [],
         }
         summary = finish(
             Trained(
@@ -147,13 +147,18 @@ def open_run(study: Study, run_dir: Path, command: str) -> dict[str, Any]:
     return facts
 
 
-def open_trackers(study: Study, run_dir: Path, tracking: Tracking) -> list[Tracker]:
-    """The trackers of a study: none, or Weights & Biases."""
-    if tracking == "disabled":
-        return []
-    from r2search.tuning.trackers.wandb import WandbTracker
+def open_trackers(
+    study: Study, run_dir: Path, asked: Tracking, note: Callable[[str], None]
+) -> tuple[Tracking, list[Tracker]]:
+    """The trackers of a study, none or Weights & Biases, and the mode they are really in."""
+    if asked == "disabled":
+        return asked, []
+    from r2search.tuning.trackers.wandb import WandbTracker, choose_mode
 
-    return [WandbTracker(study, run_dir, tracking)]
+    mode, reason = choose_mode(asked)
+    if reason:
+        note(f"Weights & Biases stays offline: {reason}")
+    return mode, [WandbTracker(study, run_dir, mode)]
 
 
 def note_study(study: Study, samples: SampleSet, ledger: Ledger, slots: Slots) -> None:

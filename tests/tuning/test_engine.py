@@ -327,5 +327,7 @@ def test_a_worker_is_as_good_as_new_for_its_next_trial(searched: Searched, tmp_p
 
 
 def trainable_of(shared: Shared, config: dict[str, Any]) -> NetworkTrainable:
-    """The trainable as Ray's actor makes it, in this process."""
-    return sharing(shared)(config)
+    """A trainable in this process, without the folder that Ray gives it in the home directory."""
+    trainable = object.__new__(sharing(shared))
+    trainable.setup(config)
+    return trainable
