@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,50 +51,24 @@ def run_study(
     with Interrupt() as interrupt, Screen(console) as screen:
         show = _shower(study, samples, ledger, screen)
         show("starting")
-
-        def stopping() -> bool:
-            late = ledger.elapsed() > search_seconds(study.budget)
-            return late or interrupt.signal is not None
-
         mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
-        slots, whole, began = None, True, ledger.elapsed()
-        try:
-            with ray_session(samples) as samples_ref:
-                interrupt.arm()
-                show("calibrating")
-                slots = measure_slots(study)
-                note_study(study, samples, ledger, slots)
-                show("searching")
-                began = ledger.elapsed()
-                search(
-                    study, samples, samples_ref, slots, run_dir, ledger, trackers, show, stopping
-                )
-        except Misuse:
-            raise
-        except Exception as error:  # what is finished is kept, whatever ended the search
-            log.exception("the search ended by an error")
-            screen.note(f"the search ended by an error ({error}); finishing what there is")
-            whole = False
-        searched = ledger.elapsed() - began
+        searched = _search(study, samples, run_dir, ledger, trackers, interrupt, screen, show)
         for tracker in trackers:
             tracker.close()
-        names = list(ledger.trials)
-        facts["hardware"] |= describe_slots(slots)
-        facts["tracking"] = {
-            "mode": mode,
-            "not_uploaded": names if mode == "offline" else [],
-        }
+        unsent = list(ledger.trials) if mode == "offline" else []
+        facts["tracking"] = {"mode": mode, "not_uploaded": unsent}
+        facts["hardware"] |= describe_slots(searched.slots)
         summary = finish(
             Trained(
                 study=study,
                 samples=samples,
                 run_dir=run_dir,
                 ledger=ledger,
-                whole=whole,
+                whole=searched.whole,
                 signal=interrupt.signal,
-                search_seconds=searched,
-                workers=slots.workers.count if slots else 1,
-                threads=slots.workers.threads if slots else 1,
+                search_seconds=searched.seconds,
+                workers=searched.slots.workers.count if searched.slots else 1,
+                threads=searched.slots.workers.threads if searched.slots else 1,
                 facts=facts,
             ),
             show,
@@ -101,6 +76,50 @@ def run_study(
     ledger.close()
     print_summary(console, summary, run_dir)
     return summary
+
+
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """How the search went; the trials themselves are in the ledger."""
+
+    slots: Slots | None  # None when no worker could be had
+    whole: bool  # no error ended it
+    seconds: float
+
+
+def _search(
+    study: Study,
+    samples: SampleSet,
+    run_dir: Path,
+    ledger: Ledger,
+    trackers: list[Tracker],
+    interrupt: Interrupt,
+    screen: Screen,
+    show: Callable[..., None],
+) -> _Searched:
+    """Run the trials through Ray. An error ends the search, but loses nothing that is finished."""
+
+    def stopping() -> bool:
+        late = ledger.elapsed() > search_seconds(study.budget)
+        return late or interrupt.signal is not None
+
+    slots, whole, began = None, True, ledger.elapsed()
+    try:
+        with ray_session(samples) as samples_ref:
+            interrupt.arm()
+            show("calibrating")
+            slots = measure_slots(study)
+            note_study(study, samples, ledger, slots)
+            show("searching")
+            began = ledger.elapsed()
+            search(study, samples, samples_ref, slots, run_dir, ledger, trackers, show, stopping)
+    except Misuse:
+        raise
+    except Exception as error:
+        log.exception("the search ended by an error")
+        screen.note(f"the search ended by an error ({error}); finishing what there is")
+        whole = False
+    return _Searched(slots, whole, ledger.elapsed() - began)
 
 
 def prepare(study: Study) -> tuple[Study, SampleSet]:
