@@ -27,8 +27,9 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Mistakes of the user end in one clear message."""
     # Threads that wait by spinning take the cores from those they wait for: on a busy machine two
-    # threads were ten times slower than one. Read when torch is loaded, and by Ray's workers.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # threads were ten times slower than one. A short spin costs a quiet one little, none at all
+    # costs it a third (docs/experiments.md). Read when torch is loaded, and by Ray's workers.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:

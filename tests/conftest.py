@@ -14,7 +14,7 @@ from rich.console import Console
 from r2search.config import DataConfig, InferenceConfig, ModelConfig, TrialConfig
 
 # As `r2search.cli.main` does, and for its reason; nothing above loads torch, which reads it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 TINY = TrialConfig(
     data=DataConfig(reader="folder"),

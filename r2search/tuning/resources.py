@@ -19,8 +19,8 @@ class Workers:
 def plan_workers(config: ResourcesConfig, cpus: float, gpus: float, memory: float) -> Workers:
     """Slots for what the cluster has: `cpus`, `gpus`, `memory` in bytes.
 
-    One thread a worker beats one worker of many threads: two of one thread did 139 patches/s
-    where one of two did 128 (docs/experiments.md). Raises Misuse when nothing fits.
+    One thread a worker: it does 57 % of what two do (docs/experiments.md), so that two workers of
+    one thread train more than one of two. Raises Misuse when nothing fits.
     """
     cores = max(1, int(cpus))
     if config.gpu_share != "auto" and not gpus:
