@@ -121,38 +121,12 @@ def search(
 
     A failed trial ends itself alone.
     """
-    validation_pixels = sum(sample.mask.size for sample in samples.val)
-    workers = slots.workers
-
-    def planner(config: TrialConfig) -> Plan:
-        return plan_trial(config, study.budget, workers.count, validation_pixels, slots.rate)
-
-    checkpoints_dir = run_dir / "checkpoints"
-    callback = StudyCallback(study, ledger, trackers, checkpoints_dir, refresh, stopping)
+    callback = StudyCallback(study, ledger, trackers, run_dir / "checkpoints", refresh, stopping)
     storage = Path(tempfile.mkdtemp(prefix="r2search-ray-"))
     try:
-        tuner = tune.Tuner(
-            tune.with_resources(
-                sharing(
-                    Shared(
-                        samples=samples_ref,
-                        threads=workers.threads,
-                        metric=study.metric.name,
-                        goal=study.metric.goal,
-                        checkpoints_dir=checkpoints_dir,
-                    )
-                ),
-                {"cpu": workers.threads, "gpu": workers.gpus},
-            ),
-            tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(study, planner, ledger, run_dir / "study.journal"),
-                scheduler=build_scheduler(study),
-                num_samples=study.budget.trials + len(study.baselines),
-                max_concurrent_trials=workers.count,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: str(trial.config["name"]),
-                trial_dirname_creator=lambda trial: str(trial.config["name"]),
-            ),
+        tune.Tuner(
+            _trainable(study, samples_ref, slots.workers, run_dir / "checkpoints"),
+            tune_config=_tune_config(study, samples, slots, run_dir, ledger),
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=str(storage),
@@ -162,11 +136,44 @@ def search(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
-        )
-        tuner.fit()
+        ).fit()
     finally:
         callback.end_running()
         shutil.rmtree(storage, ignore_errors=True)
+
+
+def _trainable(study: Study, samples_ref: Any, workers: Workers, checkpoints_dir: Path) -> Any:
+    shared = Shared(
+        samples=samples_ref,
+        threads=workers.threads,
+        metric=study.metric.name,
+        goal=study.metric.goal,
+        checkpoints_dir=checkpoints_dir,
+    )
+    return tune.with_resources(sharing(shared), {"cpu": workers.threads, "gpu": workers.gpus})
+
+
+def _tune_config(
+    study: Study, samples: SampleSet, slots: Slots, run_dir: Path, ledger: Ledger
+) -> tune.TuneConfig:
+    validation_pixels = sum(sample.mask.size for sample in samples.val)
+
+    def planner(config: TrialConfig) -> Plan:
+        count = slots.workers.count
+        return plan_trial(config, study.budget, count, validation_pixels, slots.rate)
+
+    def name(trial: Any) -> str:
+        return str(trial.config["name"])
+
+    return tune.TuneConfig(
+        search_alg=StudySearcher(study, planner, ledger, run_dir / "study.journal"),
+        scheduler=build_scheduler(study),
+        num_samples=study.budget.trials + len(study.baselines),
+        max_concurrent_trials=slots.workers.count,
+        reuse_actors=True,
+        trial_name_creator=name,
+        trial_dirname_creator=name,
+    )
 
 
 def _bytes(sample: Any) -> int:
