@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from r2search.bundle import WEIGHTS, save_weights
-from r2search.config import Study
+from r2search.config import Study, TrialConfig
 from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.models.cost import model_cost
@@ -42,18 +42,8 @@ def train_one(
     apply(hardware)
     facts["hardware"] |= {"workers": 1, "threads_per_worker": hardware.threads}
     facts["tracking"] = {"mode": "disabled", "not_uploaded": []}
-    ledger = Ledger(run_dir / "trials.jsonl")
-    planned = study.budget.max_epochs
-    patch = config.data.patch_size
-    cost = model_cost(config.model, patch, patch)
-    ledger.start(
-        trial=TRIAL,
-        baseline=False,
-        overrides={},
-        config=config.model_dump(mode="json"),
-        cost={"parameters": cost.parameters, "flops": cost.flops, "epoch_seconds": 0.0},
-        planned_epochs=planned,
-    )
+    ledger = _open_ledger(run_dir, config)
+    planned = config.train.max_epochs
     with Interrupt() as interrupt:
         _train(
             study,
@@ -79,6 +69,22 @@ def train_one(
     ledger.close()
     print_summary(console, summary, run_dir)
     return summary
+
+
+def _open_ledger(run_dir: Path, config: TrialConfig) -> Ledger:
+    """The record of a study with one trial, which begins now."""
+    patch = config.data.patch_size
+    cost = model_cost(config.model, patch, patch)
+    ledger = Ledger(run_dir / "trials.jsonl")
+    ledger.start(
+        trial=TRIAL,
+        baseline=False,
+        overrides={},
+        config=config.model_dump(mode="json"),
+        cost={"parameters": cost.parameters, "flops": cost.flops, "epoch_seconds": 0.0},
+        planned_epochs=config.train.max_epochs,
+    )
+    return ledger
 
 
 def _train(
