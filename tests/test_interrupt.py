@@ -37,9 +37,8 @@ def test_signals_mean_afterwards_what_they_meant_before() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     with Interrupt():
         assert [signal.getsignal(number) for number in SIGNALS] != before
+    # The handlers only: a shell that starts the tests in the background has SIGINT ignored.
     assert [signal.getsignal(number) for number in SIGNALS] == before
-    with pytest.raises(KeyboardInterrupt):
-        send(signal.SIGINT)
 
 
 def test_signals_are_given_back_when_the_study_raises() -> None:
