@@ -22,10 +22,12 @@ from safetensors.torch import save_file
 
 from r2search.config import Misuse, Strict, TrialConfig
 from r2search.data import field_of_view
+from r2search.data.prepare import Preparation, at_most, resize_probability
 from r2search.data.readers.images import read_image
-from r2search.models.unet import UNet, build_model
-from r2search.train.hardware import Hardware, apply, detect, place_model
-from r2search.train.inference import predict_probability
+from r2search.models.unet import build_model
+from r2search.train.hardware import apply, detect, place_model
+from r2search.train.inference import Predictor
+from r2search.train.metrics import classify
 
 WEIGHTS, CONFIG, CARD, PREVIEW = "model.safetensors", "config.yaml", "card.md", "preview.png"
 FORMAT = 1
@@ -42,6 +44,8 @@ class Manifest(Strict):
     dtype: str  # as trained and scored: the same machine repeats the score with it
     memory_format: str
     threads: int
+    mean: tuple[float, ...] = ()  # of the training images, for data.standardize: dataset
+    std: tuple[float, ...] = ()
     metrics: dict[str, float]  # of the exported checkpoint
     data: dict[str, Any]  # reader, fingerprint, split
     synthetic: bool
@@ -53,8 +57,8 @@ class Manifest(Strict):
 class Prediction:
     """What the network says of one image, at the image's own size."""
 
-    probability: NDArray[np.float32]  # (H, W), 0..1
-    mask: NDArray[np.bool_]  # (H, W), probability >= threshold
+    probability: NDArray[np.float32]  # (F, H, W), 0..1: of each foreground class
+    mask: NDArray[np.uint8]  # (H, W), class index: 0 background, 1 (2, ...) foreground
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +66,33 @@ class Bundle:
     """A loaded network, ready to predict."""
 
     manifest: Manifest
-    model: UNet
-    hardware: Hardware
+    predictor: Predictor
 
     def predict(
         self, image: str | Path | NDArray[np.uint8], threshold: float | None = None
     ) -> Prediction:
-        """Segment one image: a file, or an array (H, W, C) uint8 with the trained channels.
+        """Segment one image: a file, or an array (H, W, C) uint8; C is 3, or 1 if grey will do.
 
         Outside the field of view, where the kind of image shows one, the probability is 0.
         """
         config = self.manifest.config
         if not isinstance(image, np.ndarray):
-            image = read_image(Path(image), config.data.channels)
-        channels = config.model.in_channels
-        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
+            image = read_image(Path(image), config.data.reading)
+        channels = {1, 3} if config.data.reading == "grey" else {3}
+        if image.ndim != 3 or image.shape[2] not in channels or image.dtype != np.uint8:
+            wanted = " or ".join(f"(H, W, {count})" for count in sorted(channels))
             raise Misuse(
-                f"image: expected uint8 of shape (H, W, {channels}), got {image.dtype} of shape "
+                f"image: expected uint8 of shape {wanted}, got {image.dtype} of shape "
                 f"{image.shape}; convert it first"
             )
-        apply(self.hardware)
-        fov = field_of_view(config.data.reader, image)
-        probability = predict_probability(self.model, image, config.inference, self.hardware, fov)
+        apply(self.predictor.hardware)
+        fov = field_of_view(config.data, image)
+        small = at_most(image, config.data.max_side)
+        probability = resize_probability(self.predictor.probability(small), image.shape[:2])
+        if fov is not None:
+            probability = probability * fov
         level = config.inference.threshold if threshold is None else threshold
-        return Prediction(probability=probability, mask=probability >= level)
+        return Prediction(probability=probability, mask=classify(probability, level))
 
 
 def save_weights(path: Path, weights: Mapping[str, torch.Tensor], facts: dict[str, str]) -> None:
@@ -157,7 +164,9 @@ def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     )
     hardware = detect(train, threads=manifest.threads)
     place_model(model, hardware)
-    return Bundle(manifest=manifest, model=model, hardware=hardware)
+    config = manifest.config
+    preparation = Preparation(config.data, manifest.mean, manifest.std)
+    return Bundle(manifest, Predictor(model, config, preparation, hardware))
 
 
 def predict(bundle: str | Path, image: str | Path | NDArray[np.uint8]) -> Prediction:

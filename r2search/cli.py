@@ -213,7 +213,7 @@ def _train(options: argparse.Namespace) -> int:
                 f"--baseline {options.baseline}: the space file names no such one; "
                 f"{hint(options.baseline, list(study.baselines))}"
             )
-        study = load_study(options.space, study.baselines[options.baseline] | given)
+        study = load_study(options.space, study.baselines[options.baseline].overrides | given)
     try:
         from r2search.single import train_one
     except ModuleNotFoundError as error:

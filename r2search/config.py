@@ -99,16 +99,56 @@ class Strict(BaseModel):
         return undo_yaml(value, cls.model_fields[info.field_name].annotation)
 
 
+class PoolMember(Strict):
+    """One of the data sets that the reader `pool` reads as one."""
+
+    reader: str
+    root: Path
+
+
 class DataConfig(Strict):
-    """Which images, and how patches are cut from them."""
+    """Which images, what is done to them before the network sees them, and how patches are cut."""
 
     reader: str = "folder"  # a name of the READERS table
     root: Path | None = None  # the folder with the images; None for synthetic readers
     otherwise: str = "error"  # a synthetic reader to use when `root` is missing, or `error`
+    pool: tuple[PoolMember, ...] = Field((), description="reader pool: the sets read as one")
     split: Literal["by_subject", "within_subject"] = "by_subject"
-    channels: Literal["rgb", "grey"] = "rgb"
+    max_side: int | None = Field(
+        None, ge=64, description="larger images and masks are reduced to this on loading, pixels"
+    )
+    labels: tuple[Annotated[int, Field(ge=1, le=255)], ...] = Field(
+        (), description="mask values that are classes 1, 2, ...; none: whatever is not 0"
+    )
+    window: tuple[float, float] | None = Field(
+        None, description="CT: Hounsfield units shown as black and as white"
+    )
+    channels: Literal["rgb", "grey", "green"] = Field("rgb", description="what the network sees")
+    resize: Literal["native"] | Annotated[int, Field(ge=32, le=4096)] = Field(
+        "native", description="edge in pixels to which images are brought; native: as they are"
+    )
+    aspect: Literal["keep", "stretch"] = Field(
+        "keep", description="resize the longer edge and keep the shape, or stretch to a square"
+    )
+    enhance: Literal["none", "clahe"] = Field("none", description="local contrast, by CLAHE")
+    standardize: Literal["image", "dataset", "unit"] = Field(
+        "image", description="mean 0, deviation 1 by image or training set; unit: grey levels / 255"
+    )
     patch_size: int = Field(96, ge=16, le=2048, description="edge of a training patch, pixels")
     augmentation: Literal["none", "flips", "geometry", "full"] = "full"
+
+    @property
+    def reading(self) -> Literal["rgb", "grey"]:
+        """How files are read, for these `channels`."""
+        return "grey" if self.channels == "grey" else "rgb"
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels {list(self.labels)} name a value twice: keep one of each")
+        if self.window and not self.window[0] < self.window[1]:
+            raise ValueError(f"window {list(self.window)} is empty: write [low, high]")
+        return self
 
 
 class ModelConfig(Strict):
@@ -132,7 +172,9 @@ class ModelConfig(Strict):
     )
     conv_bias: bool = False  # a bias before a norm is redundant; published networks have it
     in_channels: int = Field(3, ge=1, le=16)
-    classes: int = Field(1, ge=1, le=255, description="1: one foreground class, by sigmoid")
+    classes: int = Field(
+        1, ge=1, le=256, description="output channels; 1: foreground by sigmoid, else by softmax"
+    )
 
 
 Weight = Annotated[float, Field(gt=0, le=1e6)]
@@ -159,20 +201,25 @@ class TrainConfig(Strict):
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
 
 
+AUTO_TILE = 192  # pixels
+
+
 class InferenceConfig(Strict):
     """How whole images are predicted; part of what makes a score reproducible."""
 
-    tile: int = Field(192, ge=32, le=8192, description="edge of a tile, pixels")
+    tile: Literal["auto"] | Annotated[int, Field(ge=32, le=8192)] = Field(
+        "auto", description="edge of a tile, pixels; auto: 192, or the patch if that is larger"
+    )
     overlap: int = Field(24, ge=0, description="pixels shared by neighbouring tiles")
     batch_size: int = Field(4, ge=1, description="tiles predicted together")
     threshold: float = Field(0.5, gt=0.0, lt=1.0, description="foreground from here on")
 
     @model_validator(mode="after")
     def _tiles_advance(self) -> Self:
-        if self.overlap * 2 > self.tile:
+        tile = AUTO_TILE if self.tile == "auto" else self.tile
+        if self.overlap * 2 > tile:
             raise ValueError(
-                f"overlap {self.overlap} is over half of tile {self.tile}: "
-                "lower one or raise the other"
+                f"overlap {self.overlap} is over half of tile {tile}: lower one or raise the other"
             )
         return self
 
@@ -186,6 +233,22 @@ class TrialConfig(Strict):
     inference: InferenceConfig = InferenceConfig()
     seed: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _classes_have_labels(self) -> Self:
+        classes, labels = self.model.classes, self.data.labels
+        if len(labels) < 2 and classes > 2:
+            raise ValueError(
+                f"model.classes is {classes}, but the masks have one foreground class: name the "
+                "mask values of several by data.labels, as in [1, 2]; model.classes follows"
+            )
+        return self
+
+    @property
+    def tile(self) -> int:
+        """Edge of an inference tile, pixels: at least a patch, unless a person chose it."""
+        tile = self.inference.tile
+        return max(AUTO_TILE, self.data.patch_size) if tile == "auto" else tile
+
 
 # Fields of a TrialConfig that are one value for the whole study: they say what is compared.
 PER_STUDY = frozenset(
@@ -193,10 +256,12 @@ PER_STUDY = frozenset(
         "data.reader",
         "data.root",
         "data.otherwise",
+        "data.pool",
         "data.split",
-        "data.channels",
+        "data.max_side",
+        "data.labels",
+        "data.window",
         "model.in_channels",
-        "model.classes",
         "train.max_epochs",
         "train.epoch_pixels",
         "seed",
@@ -254,6 +319,22 @@ class ConfirmConfig(Strict):
     seeds: int = Field(3, ge=1)
 
 
+PUBLISHED_STEPS = "published_steps"  # the one key of a baseline that is no setting
+
+
+class Baseline(Strict):
+    """A published setting to compare with."""
+
+    overrides: dict[str, Any] = {}  # dotted key -> value
+    published_steps: int | None = Field(None, ge=1)  # optimizer steps of its publication
+
+    def published_pixels(self, config: TrialConfig) -> int | None:
+        """Training pixels of the published schedule, of a baseline whose config this is."""
+        if self.published_steps is None:
+            return None
+        return self.published_steps * config.train.batch_size * config.data.patch_size**2
+
+
 class Study(Strict):
     """One search: data, parameters, objective, budget, algorithms and baselines."""
 
@@ -267,4 +348,4 @@ class Study(Strict):
     resources: ResourcesConfig = ResourcesConfig()
     early_terminate: EarlyTerminateConfig = EarlyTerminateConfig()
     confirm: ConfirmConfig | None = None
-    baselines: dict[str, dict[str, Any]] = {}  # name -> {dotted key: value}
+    baselines: dict[str, Baseline] = {}

@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 
 from r2search.bundle import WEIGHTS, export_bundle, read_weights
 from r2search.config import Study, TrialConfig
+from r2search.data.prepare import fit_preparation
 from r2search.data.samples import Sample, SampleSet
-from r2search.models.unet import UNet, build_model
+from r2search.models.unet import build_model
 from r2search.records import TrialOutcome
 from r2search.report.card import model_card
 from r2search.report.html import write_report
 from r2search.report.pictures import errors, overlay, sheet
 from r2search.selection import incumbent
 from r2search.summary import account_time, count_trials, second_observer, summarize_study
-from r2search.train.hardware import Hardware, apply, detect, place_model
-from r2search.train.inference import predict_probability
+from r2search.train.hardware import apply, detect, place_model
+from r2search.train.inference import Predictor
+from r2search.train.metrics import classify
 from r2search.train.trainer import evaluate
 from r2search.tuning.events import Ledger
 
@@ -107,25 +109,22 @@ def open_test(
     scored: dict[str, dict[str, float] | None] = {trial.trial: None for trial in baselines}
     for trial in {trial.trial: trial for trial in [best, *baselines]}.values():
         if trial.reports and trial.outcome != "failed":
-            model, config, hardware = restore(run_dir, trial)
-            metrics, _ = evaluate(model, samples.test, config.inference, hardware)
+            metrics, _ = evaluate(restore(run_dir, trial, samples), samples.test)
             scored[trial.trial] = metrics
     return {
         "incumbent": scored[best.trial],
         "baselines": {trial.trial: scored[trial.trial] for trial in baselines},
-        "second_observer": second_observer(samples.test),
+        "second_observer": second_observer(samples.test, samples.classes),
     }
 
 
 def picture(samples: SampleSet, run_dir: Path, best: TrialOutcome) -> list[tuple[str, bytes]]:
     """Captioned PNG sheets of validation images: image, mask, prediction, errors."""
-    model, config, hardware = restore(run_dir, best)
+    predictor = restore(run_dir, best, samples)
+    threshold = predictor.config.inference.threshold
     pictures = []
     for sample in samples.val[:SHOWN_SAMPLES]:
-        probability = predict_probability(
-            model, sample.image, config.inference, hardware, fov=sample.fov
-        )
-        predicted = probability >= config.inference.threshold
+        predicted = classify(predictor.probability(sample.image, sample.fov), threshold) > 0
         pictures.append((f"validation image {sample.id}", sample_sheet(sample, predicted)))
     return pictures
 
@@ -144,7 +143,7 @@ def sample_sheet(sample: Sample, predicted: NDArray[np.bool_]) -> bytes:
     return buffer.getvalue()
 
 
-def restore(run_dir: Path, trial: TrialOutcome) -> tuple[UNet, TrialConfig, Hardware]:
+def restore(run_dir: Path, trial: TrialOutcome, samples: SampleSet) -> Predictor:
     """The network of a trial's best epoch, ready to predict on this machine."""
     config = TrialConfig.model_validate(trial.config)
     model = build_model(config.model)
@@ -153,7 +152,7 @@ def restore(run_dir: Path, trial: TrialOutcome) -> tuple[UNet, TrialConfig, Hard
     hardware = detect(config.train)
     apply(hardware)
     place_model(model, hardware)
-    return model, config, hardware
+    return Predictor(model, config, fit_preparation(config.data, samples.train), hardware)
 
 
 def export(trained: Trained, best: TrialOutcome, summary: dict[str, Any], preview: bytes) -> None:
@@ -161,6 +160,7 @@ def export(trained: Trained, best: TrialOutcome, summary: dict[str, Any], previe
     config = TrialConfig.model_validate(best.config)
     hardware = detect(config.train, threads=trained.threads)
     data = {key: summary["data"][key] for key in ("reader", "fingerprint", "split", "notes")}
+    preparation = fit_preparation(config.data, trained.samples.train)
     facts = {
         "study": trained.study.name,
         "trial": best.trial,
@@ -170,7 +170,9 @@ def export(trained: Trained, best: TrialOutcome, summary: dict[str, Any], previe
         "memory_format": hardware.memory_format,
         "threads": hardware.threads,
         "metrics": summary["incumbent"]["metrics"],
-        "data": data,
+        "mean": preparation.mean,
+        "std": preparation.std,
+        "data": data | {"channels": trained.samples.channels},
         "synthetic": trained.samples.synthetic,
         "versions": summary["versions"],
     }

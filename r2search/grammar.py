@@ -108,10 +108,19 @@ def config_with(
     for key, value in overrides.items():
         section, _, name = key.partition(".")
         tree.setdefault(section, {})[name] = value
+    _derive(tree)
     try:
         return TrialConfig.model_validate(tree)
     except ValidationError as error:
         raise explain(error, TrialConfig, source, prefix) from None
+
+
+def _derive(tree: dict[str, Any]) -> None:
+    """Set what follows from other settings: the channels in and, of several classes, out."""
+    data, model = tree["data"], tree["model"]
+    model["in_channels"] = 3 if data["channels"] == "rgb" else 1
+    if len(data["labels"]) > 1:
+        model["classes"] = len(data["labels"]) + 1
 
 
 def form_of(key: str, entry: ParameterEntry, source: Source) -> str:

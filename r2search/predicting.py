@@ -52,7 +52,7 @@ def predict_files(
     bad: list[str] = []
     for name, path in track(files.items(), "predicting", len(files), console=console):
         try:
-            image = read_image(path, bundle.manifest.config.data.channels)
+            image = read_image(path, bundle.manifest.config.data.reading)
         except Misuse as error:
             bad.append(str(error))
             continue
@@ -132,10 +132,9 @@ def evaluate_bundle(
             "These are not the images of the study, or not all of them: what was trained on "
             "may be among them, whatever the split."
         )
-    apply(bundle.hardware)
-    inference = bundle.manifest.config.inference
+    apply(bundle.predictor.hardware)
     try:
-        metrics, per_image = evaluate(bundle.model, samples, inference, bundle.hardware)
+        metrics, per_image = evaluate(bundle.predictor, samples)
     except FloatingPointError as error:
         raise Misuse(f"{bundle_dir}: {error}; export the bundle again") from None
     table = Table("metric", "value", title=f"{len(samples)} images, split {split}")
@@ -150,7 +149,12 @@ def evaluate_bundle(
 def _load_data(bundle: Bundle, data_root: str | None, reader: str | None) -> SampleSet:
     """The images of the study, or those given; never synthetic ones in the place of others."""
     config = bundle.manifest.config
-    update: dict[str, object] = {"reader": reader or config.data.reader, "otherwise": "error"}
+    update: dict[str, object] = {
+        "reader": reader or config.data.reader,
+        "otherwise": "error",
+        # As the study read them, for other channels of some trials: the fingerprint tells.
+        "channels": "grey" if bundle.manifest.data["channels"] == 1 else "rgb",
+    }
     if data_root is not None:
         update["root"] = Path(data_root)
     return load(config.data.model_copy(update=update), seed=config.seed)

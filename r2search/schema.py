@@ -6,7 +6,7 @@
 import json
 from typing import Any
 
-from r2search.config import PER_STUDY, TrialConfig
+from r2search.config import PER_STUDY, PUBLISHED_STEPS, TrialConfig
 from r2search.spacefile import FIXABLE, SECTIONS, SpaceFile
 
 
@@ -23,7 +23,8 @@ def json_schema() -> dict[str, Any]:
             parameters[key] = parameters[section][name] = _ref(f"entry:{key}")
     for section in SECTIONS:
         parameters[section] = _closed({"parameters": _closed(parameters[section])})
-    compared = {key: _ref(key) for key in settings if key not in PER_STUDY}
+    compared: dict[str, Any] = {key: _ref(key) for key in settings if key not in PER_STUDY}
+    compared[PUBLISHED_STEPS] = {"type": "integer", "minimum": 1}
     schema["properties"]["parameters"] = _closed(parameters)
     schema["properties"]["baselines"]["additionalProperties"] = _closed(compared)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from r2search.config import (
     NAME,
     PER_STUDY,
+    PUBLISHED_STEPS,
+    Baseline,
     Misuse,
     Parameter,
     Study,
@@ -101,7 +103,7 @@ def _assemble(
         **{name: getattr(settings, name) for name in ("name", *STUDY_SECTIONS)},
     )
     for name, baseline in study.baselines.items():
-        config_with(study.fixed, baseline, source, f"baselines.{name}.")
+        config_with(study.fixed, baseline.overrides, source, f"baselines.{name}.")
     suggest = suggest_randomly(np.random.default_rng(0))
     for _ in range(TRIAL_DRAWS):
         try:
@@ -111,16 +113,23 @@ def _assemble(
     return study
 
 
-def _baseline(name: str, given: Mapping[str, Any], source: Source) -> dict[str, Any]:
-    """The converted settings of one baseline."""
+def _baseline(name: str, given: Mapping[str, Any], source: Source) -> Baseline:
+    """One baseline, its settings converted."""
     if not re.fullmatch(NAME, name) or re.fullmatch(r"t\d+", name):
         raise source.error(
             f"baselines.{name}",
             "a baseline's name has letters, digits, `.`, `_` and `-` only and is not that of a "
             "trial, as t0001 is; give another",
         )
-    baseline = {}
+    overrides, steps = {}, given.get(PUBLISHED_STEPS)
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise source.error(
+            f"baselines.{name}.{PUBLISHED_STEPS}",
+            f"expected the number of optimizer steps, 1 or more, got {steps!r}",
+        )
     for key, value in given.items():
+        if key == PUBLISHED_STEPS:
+            continue
         where = f"baselines.{name}.{key}"
         require_setting(key, value, where, source)
         if key in PER_STUDY:
@@ -129,8 +138,8 @@ def _baseline(name: str, given: Mapping[str, Any], source: Source) -> dict[str, 
                 f"is one value for the whole study, got {value!r}; fix it for all, "
                 "not in a baseline",
             )
-        baseline[key] = convert(key, value, where, source)
-    return baseline
+        overrides[key] = convert(key, value, where, source)
+    return Baseline(overrides=overrides, published_steps=steps)
 
 
 def require_something_to_search(study: Study) -> None:
@@ -161,9 +170,14 @@ def dump_study(study: Study) -> str:
         "data": {k: v for k, v in plain["fixed"]["data"].items() if f"data.{k}" not in varying},
         **{name: plain[name] for name in STUDY_SECTIONS if plain[name] is not None},
         "parameters": fixed | {p.key: _entry_of(p) for p in study.parameters},
-        "baselines": plain["baselines"],
+        "baselines": {name: _entry_of_baseline(b) for name, b in plain["baselines"].items()},
     }
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def _entry_of_baseline(plain: dict[str, Any]) -> dict[str, Any]:
+    steps = plain[PUBLISHED_STEPS]
+    return plain["overrides"] | ({} if steps is None else {PUBLISHED_STEPS: steps})
 
 
 def _entry_of(p: Parameter) -> dict[str, Any]:

@@ -46,7 +46,7 @@ SETTINGS: dict[str, FieldInfo] = {
     for name, info in model.model_fields.items()
 }
 # One value for the whole study, yet set among the parameters, by `value`.
-FIXABLE = frozenset({"train.epoch_pixels", "model.classes"})
+FIXABLE = frozenset({"train.epoch_pixels"})
 
 Distribution = Literal[
     "constant", "categorical", "int_uniform", "uniform", "q_uniform", "log_uniform_values"
@@ -81,7 +81,9 @@ class SpaceFile(Strict):
     early_terminate: EarlyTerminateConfig = EarlyTerminateConfig()
     confirm: ConfirmConfig | None = None
     parameters: dict[str, ParameterEntry] = Field({}, description="dotted key: entry")
-    baselines: dict[str, dict[str, Any]] = Field({}, description="name: dotted key: value")
+    baselines: dict[str, dict[str, Any]] = Field(
+        {}, description="name: dotted key: value, and published_steps where known"
+    )
 
 
 @dataclass

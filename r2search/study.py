@@ -135,10 +135,24 @@ def prepare(study: Study) -> tuple[Study, SampleSet]:
     data = resolve(study.fixed.data)
     if data.root is not None:
         data = data.model_copy(update={"root": data.root.expanduser().resolve()})
-    samples = load(data, seed=study.search.seed)
-    model = study.fixed.model.model_copy(update={"in_channels": samples.channels})
-    fixed = study.fixed.model_copy(update={"data": data, "model": model})
-    return study.model_copy(update={"fixed": fixed}), samples
+    wanted = channels_of(study)
+    reading = "grey" if wanted == {"grey"} else "rgb"
+    samples = load(data.model_copy(update={"channels": reading}), seed=study.search.seed)
+    if samples.channels == 1 and wanted != {"grey"}:
+        raise Misuse(
+            f"data.channels: {', '.join(sorted(wanted - {'grey'}))} was asked for, and the images "
+            f"of the reader {samples.reader} are grey; --set data.channels=grey"
+        )
+    return study.model_copy(update={"fixed": study.fixed.model_copy(update={"data": data})}), samples
+
+
+def channels_of(study: Study) -> set[str]:
+    """Every value of `data.channels` that a trial or a baseline may have."""
+    key = "data.channels"
+    drawn = {str(value) for p in study.parameters if p.key == key for value in p.values}
+    named = {str(b.overrides[key]) for b in study.baselines.values() if key in b.overrides}
+    plain = set() if drawn else {study.fixed.data.channels}
+    return drawn | named | plain
 
 
 def claim(run_dir: Path) -> Path:
@@ -213,7 +227,7 @@ def _shower(
     study: Study, samples: SampleSet, ledger: Ledger, screen: Screen
 ) -> Callable[..., None]:
     """A function that shows where the study stands; with a word, a new phase of it."""
-    second = second_observer(samples.val)
+    second = second_observer(samples.val, samples.classes)
     value = second[study.metric.name.removeprefix("val/")] if second else None
     current = ""
 

@@ -3,7 +3,10 @@
 from collections import Counter
 from typing import Any
 
-from r2search.config import Study
+import numpy as np
+from numpy.typing import NDArray
+
+from r2search.config import Study, TrialConfig
 from r2search.data.samples import Sample, SampleSet
 from r2search.records import FORMAT, TrialOutcome
 from r2search.selection import incumbent
@@ -25,7 +28,7 @@ def summarize_study(
     best = incumbent(outcomes, metric.name, metric.goal)
     baselines = {trial.trial: trial for trial in outcomes if trial.baseline}
     summary: dict[str, Any] = dict.fromkeys(KEYS)
-    second = second_observer(samples.val)
+    second = second_observer(samples.val, samples.classes)
     split, _, name = metric.name.partition("/")
     summary.update(
         format=FORMAT,
@@ -64,8 +67,18 @@ def describe_trial(study: Study, trial: TrialOutcome) -> dict[str, Any] | None:
         "planned_epochs": trial.planned_epochs,
         "share_of_schedule": trial.planned_epochs / study.budget.max_epochs,
         "parameters": trial.cost["parameters"],
+        "share_of_published": share_of_published(study, trial),
         "seconds": sum(sum(_spent(r.seconds)) for r in trial.reports),
     }
+
+
+def share_of_published(study: Study, trial: TrialOutcome) -> float | None:
+    """Pixels a baseline was trained on, over those of its publication; None if unknown."""
+    if not trial.baseline or trial.trial not in study.baselines:
+        return None
+    config = TrialConfig.model_validate(trial.config)
+    published = study.baselines[trial.trial].published_pixels(config)
+    return sum(report.pixels for report in trial.reports) / published if published else None
 
 
 def describe_data(samples: SampleSet) -> dict[str, Any]:
@@ -82,14 +95,19 @@ def describe_data(samples: SampleSet) -> dict[str, Any]:
     }
 
 
-def second_observer(samples: tuple[Sample, ...]) -> dict[str, float] | None:
+def second_observer(samples: tuple[Sample, ...], classes: int) -> dict[str, float] | None:
     """A second human observer scored like a network; None unless every image has one."""
     scores = [
-        score(s.second_mask.astype("float32"), s.mask, s.fov, threshold=0.5)
+        score(_certain(s.second_mask, classes), s.mask, s.fov, threshold=0.5)
         for s in samples
         if s.second_mask is not None
     ]
     return summarize(scores) if scores and len(scores) == len(samples) else None
+
+
+def _certain(mask: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
+    """A mask as the probabilities (F, H, W) of its foreground classes."""
+    return np.stack([mask == index for index in range(1, classes)]).astype(np.float32)
 
 
 def count_trials(trials: list[TrialOutcome], infeasible: int) -> dict[str, int]:

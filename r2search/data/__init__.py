@@ -12,6 +12,7 @@ from r2search.data.samples import (
     Sample,
     SampleSet,
     fingerprint,
+    split_by_part,
     split_by_subject,
     split_within_subject,
 )
@@ -24,9 +25,6 @@ READERS = {
     "synthetic_retina": "r2search.data.readers.synthetic:synthetic_retina",
 }
 SYNTHETIC = frozenset({"synthetic_retina"})  # readers that need no folder and hold nothing real
-
-# The split that papers use: (samples) -> Parts, or None where these samples are not the usual.
-USUAL_SPLITS = {"chase_db1": "r2search.data.readers.chase_db1:usual_split"}
 
 # Readers whose pictures have a surround that shows nothing: (image) -> what lies inside.
 FIELDS_OF_VIEW = {
@@ -90,6 +88,7 @@ def load(config: DataConfig, *, seed: int = 0) -> SampleSet:
         test=test,
         fingerprint=fingerprint(samples),
         split=config.split,
+        classes=max(2, len(config.labels) + 1),
         notes=tuple(notes),
     )
 
@@ -101,24 +100,27 @@ def read(config: DataConfig) -> list[Sample]:
     return samples
 
 
-def field_of_view(reader: str, image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-    """Where a new image (H, W, C) of the kind that `reader` reads can be judged.
+def field_of_view(config: DataConfig, image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """Where a new image (H, W, C) of the kind that `config` reads can be judged.
 
     None where the kind has no surround, or none that the image itself shows.
     """
-    if reader not in FIELDS_OF_VIEW:
+    rules = {FIELDS_OF_VIEW.get(reader) for reader in _readers_of(config)}
+    rule = rules.pop()
+    if rules or rule is None:  # a pool of different kinds has none in common
         return None
-    inside: NDArray[np.bool_] = _named(FIELDS_OF_VIEW[reader])(image)
+    inside: NDArray[np.bool_] = _named(rule)(image)
     return inside
+
+
+def _readers_of(config: DataConfig) -> list[str]:
+    return [member.reader for member in config.pool] or [config.reader]
 
 
 def _split(config: DataConfig, samples: list[Sample], seed: int) -> Parts:
     if config.split == "within_subject":
         return split_within_subject(samples, seed=seed)
-    usual: Parts | None = None
-    if config.reader in USUAL_SPLITS:
-        usual = _named(USUAL_SPLITS[config.reader])(samples)
-    return usual or split_by_subject(samples, seed=seed)
+    return split_by_part(samples, seed=seed) or split_by_subject(samples, seed=seed)
 
 
 def _named(path: str) -> Any:

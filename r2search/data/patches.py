@@ -1,9 +1,23 @@
 """Where patches and tiles lie, and how overlapping tiles are blended: geometry alone."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from r2search.config import Misuse
+
+
+def resized_shape(
+    height: int, width: int, resize: Literal["native"] | int, aspect: Literal["keep", "stretch"]
+) -> tuple[int, int]:
+    """Height and width of an image after `data.resize` and `data.aspect`, each at least 1."""
+    if resize == "native":
+        return height, width
+    if aspect == "stretch":
+        return resize, resize
+    scale = resize / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def tile_starts(size: int, tile: int, overlap: int) -> list[int]:

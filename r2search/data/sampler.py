@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from r2search.config import TrialConfig
 from r2search.data.augment import build_augmentation
 from r2search.data.patches import random_positions
-from r2search.data.samples import Sample, rng_for, standardization
-
-Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]  # image, mask, fov
+from r2search.data.prepare import Arrays, Preparation
+from r2search.data.samples import Sample, rng_for
 
 TRIES = 10  # to find a patch with a pixel inside the field of view
 
@@ -22,7 +21,7 @@ class Batch(NamedTuple):
     `images` is a view of memory in the order N, P, P, C: torch takes it as channels_last.
     """
 
-    images: NDArray[np.float32]  # (N, C, P, P), standardised by their whole image
+    images: NDArray[np.float32]  # (N, C, P, P), standardised as the preparation says
     masks: NDArray[np.uint8]  # (N, P, P), class index
     fovs: NDArray[np.bool_]  # (N, P, P), True where the loss counts
 
@@ -35,15 +34,18 @@ class PatchSampler:
     whose sizes differ by one at most: no step rests on a small remainder.
     """
 
-    def __init__(self, samples: Sequence[Sample], config: TrialConfig) -> None:
-        """Keep the samples, uncopied unless a side is smaller than the patch."""
+    def __init__(
+        self, samples: Sequence[Sample], config: TrialConfig, preparation: Preparation
+    ) -> None:
+        """Prepare the samples; kept uncopied where nothing is changed or added."""
         self._patch = config.data.patch_size
         self._seed = config.seed
         self._augment = build_augmentation(config.data.augmentation)
-        self._scales = [standardization(sample.image) for sample in samples]
-        self._sources = [_at_least(self._patch, sample) for sample in samples]
+        prepared = [preparation.sample(sample) for sample in samples]
+        self._scales = [preparation.scale(image) for image, _, _ in prepared]
+        self._sources = [_at_least(self._patch, arrays) for arrays in prepared]
         self._sizes = np.array([image.shape[:2] for image, _, _ in self._sources], np.int64)
-        areas = np.array([sample.mask.size for sample in samples], np.float64)
+        areas = np.array([mask.size for _, mask, _ in prepared], np.float64)
         self._shares = areas / areas.sum()
         self.patches = -(-config.train.epoch_pixels // self._patch**2)
         self.steps = -(-self.patches // config.train.batch_size)
@@ -95,13 +97,14 @@ class PatchSampler:
         return image[window], mask[window], fov[window]
 
 
-def _at_least(patch: int, sample: Sample) -> Arrays:
-    """A sample's arrays, reflected at the bottom and right up to the patch; fov False there."""
-    missing = [(0, max(patch - size, 0)) for size in sample.mask.shape]
+def _at_least(patch: int, arrays: Arrays) -> Arrays:
+    """Arrays reflected at the bottom and right up to the patch; fov False there."""
+    image, mask, fov = arrays
+    missing = [(0, max(patch - size, 0)) for size in mask.shape]
     if not any(after for _, after in missing):
-        return sample.image, sample.mask, sample.fov
+        return arrays
     return (
-        np.pad(sample.image, [*missing, (0, 0)], mode="reflect"),
-        np.pad(sample.mask, missing, mode="reflect"),
-        np.pad(sample.fov, missing),
+        np.pad(image, [*missing, (0, 0)], mode="reflect"),
+        np.pad(mask, missing, mode="reflect"),
+        np.pad(fov, missing),
     )

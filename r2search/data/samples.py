@@ -4,11 +4,14 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from r2search.config import Misuse
+
+Part = Literal["train", "val", "test"]
 
 MIN_STD = 1.0  # one grey level: the noise of an almost constant image is not blown up
 
@@ -18,11 +21,13 @@ class Sample:
     """One image with what is known of it. The arrays may be read-only: copy before writing."""
 
     image: NDArray[np.uint8]  # (H, W, C), 0..255
-    mask: NDArray[np.uint8]  # (H, W), class index: 0 background, 1 foreground
+    mask: NDArray[np.uint8]  # (H, W), class index: 0 background, 1 (2, ...) foreground
     fov: NDArray[np.bool_]  # (H, W), True inside the field of view: only there is scored
     subject: str  # the patient; never on two sides of a split
     id: str  # unique in its data set, usable as a file name
     second_mask: NDArray[np.uint8] | None = None  # a second human observer's
+    part: Part | None = None  # of the official split, where there is one
+    spacing: tuple[float, float] | None = None  # mm from pixel to pixel, down and across
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +41,7 @@ class SampleSet:
     test: tuple[Sample, ...]
     fingerprint: str  # hash over ids, images and masks
     split: str  # `by_subject`, or `within_subject` (which is flagged everywhere)
+    classes: int = 2  # with the background
     notes: tuple[str, ...] = ()  # what a reader of the scores must know
 
     @property
@@ -83,6 +89,45 @@ def split_within_subject(
     return _parts(samples, keys, _sides(sorted(keys), fractions, seed))
 
 
+def split_by_part(
+    samples: Sequence[Sample], fractions: Fractions = (0.6, 0.2, 0.2), *, seed: int
+) -> Parts | None:
+    """The official split that the samples name; None unless all do, and name `train` and another.
+
+    A part that the official split leaves out, validation or test, is drawn by subject from its
+    training part: its share of all subjects that are in either. A subject in two parts is a
+    Misuse.
+    """
+    named = {sample.part for sample in samples}
+    if None in named or len(named) < 2 or "train" not in named:
+        return None
+    parts: dict[str, list[Sample]] = {"train": [], "val": [], "test": []}
+    owner: dict[str, str] = {}
+    for sample in samples:
+        assert sample.part
+        parts[sample.part].append(sample)
+        if owner.setdefault(sample.subject, sample.part) != sample.part:
+            raise Misuse(
+                f"{sample.id}: its subject {sample.subject} is in {owner[sample.subject]} and in "
+                f"{sample.part}; put all images of a subject into one part of the split"
+            )
+    for missing, fraction in (("val", fractions[1]), ("test", fractions[2])):
+        if missing not in named:
+            subjects = sorted({sample.subject for sample in parts["train"]})
+            if len(subjects) < 2:
+                raise Misuse(
+                    f"the official training part is of one subject ({subjects[0]}), so that no "
+                    f"{missing} part can be drawn from it; add images of others"
+                )
+            share = fraction / (fractions[0] + fraction)
+            count = max(1, min(round(share * len(subjects)), len(subjects) - 1))
+            order = rng_for(seed, "split").permutation(len(subjects))
+            drawn = {subjects[i] for i in order[:count]}
+            parts[missing] = [s for s in parts["train"] if s.subject in drawn]
+            parts["train"] = [s for s in parts["train"] if s.subject not in drawn]
+    return tuple(parts["train"]), tuple(parts["val"]), tuple(parts["test"])
+
+
 def _sides(keys: list[str], fractions: Fractions, seed: int) -> dict[str, int]:
     """Each key's part (0 train, 1 validation, 2 test)."""
     total = len(keys)
@@ -114,21 +159,18 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     return digest.hexdigest()
 
 
-def standardization(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation of each channel over all pixels, grey levels, float32 (C,).
+def histograms(image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pixels of each grey level, (C, 256); add those of several images."""
+    channels = np.moveaxis(image, 2, 0)
+    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels])
 
-    The deviation is the population's and at least MIN_STD. Both are exact: from a histogram.
+
+def moments(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation of each channel of histograms (C, 256), float32 (C,).
+
+    The deviation is the population's and at least MIN_STD. Both are exact.
     """
-    levels = np.arange(256, dtype=np.float64)
-    mean, std = np.empty((2, image.shape[2]))
-    for channel in range(image.shape[2]):
-        counts = np.bincount(image[:, :, channel].ravel(), minlength=256)
-        mean[channel] = counts @ levels / counts.sum()
-        std[channel] = np.sqrt(counts @ (levels - mean[channel]) ** 2 / counts.sum())
+    levels, total = np.arange(256, dtype=np.float64), counts.sum(axis=1)
+    mean = counts @ levels / total
+    std = np.sqrt((counts * (levels - mean[:, None]) ** 2).sum(axis=1) / total)
     return mean.astype(np.float32), np.maximum(std, MIN_STD).astype(np.float32)
-
-
-def standardize(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The image, (H, W, C) float32, each channel with mean 0 and standard deviation 1."""
-    mean, std = standardization(image)
-    return (image.astype(np.float32) - mean) / std

@@ -43,18 +43,37 @@ class ImageScore:
         return ImageScore(self.counts + other.counts, self.histogram + other.histogram)
 
 
+def classify(probability: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
+    """Class index of every pixel, (H, W), from the probabilities (F, H, W) of foreground classes.
+
+    One class: foreground from `threshold` on. Several: the likeliest, background included.
+    """
+    if len(probability) == 1:
+        return (probability[0] >= threshold).astype(np.uint8)
+    background = 1 - probability.sum(axis=0, keepdims=True)
+    return np.concatenate([background, probability]).argmax(axis=0).astype(np.uint8)
+
+
 def score(
     probability: NDArray[np.float32],
     mask: NDArray[np.uint8],
     fov: NDArray[np.bool_],
     threshold: float,
-) -> ImageScore:
-    """Counts and histogram of one image; foreground is predicted from `threshold` on.
+) -> tuple[ImageScore, ...]:
+    """Counts and histogram of one image, for each foreground class against all else.
 
-    All arrays are (H, W): probability in 0..1 and finite, mask of 0 and 1.
+    Probability (F, H, W) in 0..1 and finite, mask (H, W) of class indices 0..F, fov (H, W).
     """
-    p, truth = probability[fov], mask[fov] > 0
-    predicted = p >= threshold
+    predicted, truth = classify(probability, threshold)[fov], mask[fov]
+    return tuple(
+        _score_class(each[fov], predicted == index, truth == index)
+        for index, each in enumerate(probability, start=1)
+    )
+
+
+def _score_class(
+    p: NDArray[np.float32], predicted: NDArray[np.bool_], truth: NDArray[np.bool_]
+) -> ImageScore:
     tp = int(np.count_nonzero(predicted & truth))
     fp = int(np.count_nonzero(predicted)) - tp
     fn = int(np.count_nonzero(truth)) - tp
@@ -128,10 +147,18 @@ def auc_pr(histogram: NDArray[np.int64]) -> float:
 _TRUTH = np.repeat([0, 1], BINS)
 _BIN = np.tile(np.arange(BINS), 2)
 
-# Name -> function of the scores of one image or more. `dice_mean` averages the Dice of images;
-# all others add the pixels of all images first.
+def _mean(ratio: Callable[[Counts], float]) -> Callable[[Sequence[ImageScore]], float]:
+    return lambda images: sum(ratio(s.counts) for s in images) / len(images)
+
+
+# Name -> function of the scores of one image or more. `..._mean` averages over the images; all
+# others add the pixels of all images first.
 METRICS: dict[str, Callable[[Sequence[ImageScore]], float]] = {
-    "dice_mean": lambda images: sum(dice(s.counts) for s in images) / len(images),
+    "dice_mean": _mean(dice),
+    "iou_mean": _mean(iou),
+    "accuracy_mean": _mean(accuracy),
+    "sensitivity_mean": _mean(sensitivity),
+    "precision_mean": _mean(precision),
     "dice_pooled": lambda images: dice(pooled(images).counts),
     "iou": lambda images: iou(pooled(images).counts),
     "accuracy": lambda images: accuracy(pooled(images).counts),
@@ -148,6 +175,18 @@ def pooled(images: Sequence[ImageScore]) -> ImageScore:
     return reduce(operator.add, images)
 
 
-def summarize(images: Sequence[ImageScore]) -> dict[str, float]:
-    """Every metric of METRICS over at least one image; all values are finite."""
-    return {name: metric(images) for name, metric in METRICS.items()}
+def summarize(images: Sequence[tuple[ImageScore, ...]]) -> dict[str, float]:
+    """Every metric of METRICS over at least one image; all values are finite.
+
+    Of several foreground classes it is the mean over them, and `NAME_classK` is that of class K.
+    """
+    classes = [
+        {name: metric(scores) for name, metric in METRICS.items()}
+        for scores in zip(*images, strict=True)
+    ]
+    if len(classes) == 1:
+        return classes[0]
+    values = {name: sum(each[name] for each in classes) / len(classes) for name in METRICS}
+    for index, each in enumerate(classes, start=1):
+        values |= {f"{name}_class{index}": value for name, value in each.items()}
+    return values

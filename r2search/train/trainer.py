@@ -5,15 +5,16 @@ import time
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from r2search.config import InferenceConfig, TrialConfig
+from r2search.config import TrialConfig
+from r2search.data.prepare import fit_preparation
 from r2search.data.sampler import Batch, PatchSampler
 from r2search.data.samples import Sample, SampleSet, rng_for
 from r2search.models.unet import build_model
 from r2search.records import EpochReport
 from r2search.train.hardware import Hardware, place_images, place_model, training_step
-from r2search.train.inference import predict_probability
+from r2search.train.inference import Predictor
 from r2search.train.losses import LOSSES
 from r2search.train.metrics import score, summarize
 from r2search.train.optim import Plateau, build_optimizer, lr_at
@@ -25,16 +26,17 @@ Metrics = dict[str, float]
 
 
 def evaluate(
-    model: nn.Module, samples: Iterable[Sample], config: InferenceConfig, hardware: Hardware
+    predictor: Predictor, samples: Iterable[Sample]
 ) -> tuple[Metrics, list[tuple[str, Metrics]]]:
     """Metrics over whole images, and the same of each image by its id.
 
-    At native resolution, inside the field of view, at `config.threshold`.
+    At native resolution, inside the field of view, at the threshold of the config.
     """
+    threshold = predictor.config.inference.threshold
     scores = {}
     for sample in samples:
-        probability = predict_probability(model, sample.image, config, hardware, sample.fov)
-        scores[sample.id] = score(probability, sample.mask, sample.fov, config.threshold)
+        probability = predictor.probability(sample.image, sample.fov)
+        scores[sample.id] = score(probability, sample.mask, sample.fov, threshold)
     return summarize(list(scores.values())), [(id, summarize([s])) for id, s in scores.items()]
 
 
@@ -50,15 +52,18 @@ class Trainer:
     ) -> None:
         """`horizon`: planned epochs, to which the lr_schedule is compressed."""
         for sample in (*samples.train, *samples.val):
-            assert sample.mask.max() <= config.model.classes, f"{sample.id}: mask of grey levels"
+            highest = max(1, config.model.classes - 1)
+            assert sample.mask.max() <= highest, f"{sample.id}: mask of grey levels"
         self.model = build_model(config.model, seed=config.seed)
         self.epoch = 0
         self._config = config
         self._val = samples.val
         self._horizon = horizon
         self._hardware = hardware
-        self._sampler = PatchSampler(samples.train, config)
+        preparation = fit_preparation(config.data, samples.train)
+        self._sampler = PatchSampler(samples.train, config, preparation)
         place_model(self.model, hardware)
+        self.predictor = Predictor(self.model, config, preparation, hardware)
         self._optimizer = build_optimizer(self.model, config.train)
         self._plateau = Plateau()
 
@@ -76,7 +81,7 @@ class Trainer:
             trained, pixels, feed = self._train()
         middle = time.perf_counter()
         try:
-            validated, _ = evaluate(self.model, self._val, self._config.inference, self._hardware)
+            validated, _ = evaluate(self.predictor, self._val)
         except FloatingPointError as error:
             raise FloatingPointError(
                 f"epoch {self.epoch}, validation: {error}; trial fails and gets no score"

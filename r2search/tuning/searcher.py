@@ -106,7 +106,7 @@ class StudySearcher(Searcher):
 
     def _suggest_baseline(self, trial_id: str) -> dict[str, Any]:
         name = self._baselines.pop(0)
-        overrides = self._study.baselines[name]
+        overrides = self._study.baselines[name].overrides
         plan = self._planner(trial_config(self._study, overrides))
         drawn = as_drawn(self._study, overrides)
         if drawn is not None:  # a point of the space is evidence for Optuna too

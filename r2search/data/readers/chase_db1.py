@@ -4,7 +4,8 @@ M. M. Fraz et al., IEEE Transactions on Biomedical Engineering 59(9):2538-2548, 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import ndimage
 from r2search.config import DataConfig
 from r2search.data.readers.entries import Entry, by_stem, find_root, read_entries
 from r2search.data.readers.images import list_images
-from r2search.data.samples import Parts, Sample
+from r2search.data.samples import Part, Sample
 
 NAME = re.compile(r"Image_(?P<child>\d+)[LR](?P<observer>_1stHO|_2ndHO)?")
 EXPECTED = "CHASE_DB1 (Image_01L.jpg, Image_01L_1stHO.png, ...)"
@@ -57,7 +58,9 @@ def chase_db1(root: Path | None, config: DataConfig) -> list[Sample]:
                     second_mask=files.get(f"{stem}_2ndHO"),
                 )
             )
-    return read_entries(entries, root, config.channels, problems, field_of_view)
+    parts = usual_parts(entry.subject for entry in entries)
+    entries = [replace(entry, part=parts.get(entry.subject)) for entry in entries]
+    return read_entries(entries, root, config, problems, field_of_view)
 
 
 def _match(path: Path) -> re.Match[str] | None:
@@ -79,15 +82,13 @@ def field_of_view(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray(ndimage.binary_fill_holes(regions == sizes.argmax()), dtype=np.bool_)
 
 
-def usual_split(samples: Sequence[Sample]) -> Parts | None:
-    """Children 01-08, 09-10, 11-14 of all; 01-06, 07-08, 09-10 of the first ten; else None."""
-    children = {sample.subject for sample in samples}
-    num_children = len(children)
-    if num_children not in SPLITS or children != {f"{n:02}" for n in range(1, num_children + 1)}:
-        return None
-    first_val, first_test = SPLITS[num_children]
-    return (
-        tuple(s for s in samples if int(s.subject) < first_val),
-        tuple(s for s in samples if first_val <= int(s.subject) < first_test),
-        tuple(s for s in samples if int(s.subject) >= first_test),
-    )
+def usual_parts(children: Iterable[str]) -> dict[str, Part]:
+    """Children 01-08, 09-10, 11-14 of all; 01-06, 07-08, 09-10 of the first ten; else none."""
+    numbers = set(children)
+    if len(numbers) not in SPLITS or numbers != {f"{n:02}" for n in range(1, len(numbers) + 1)}:
+        return {}
+    first_val, first_test = SPLITS[len(numbers)]
+    return {
+        child: "train" if int(child) < first_val else "val" if int(child) < first_test else "test"
+        for child in numbers
+    }

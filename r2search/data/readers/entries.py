@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from r2search.config import Misuse
+from r2search.config import DataConfig, Misuse
+from r2search.data.prepare import at_most, mask_at_most
 from r2search.data.readers.images import read_image, read_mask
-from r2search.data.samples import Sample
+from r2search.data.samples import Part, Sample
 
 MOST_LINES = 20  # of problems shown at once
 NUM_THREADS = 4  # decoding releases the GIL
@@ -29,6 +29,8 @@ class Entry:
     mask: Path
     fov: Path | None = None
     second_mask: Path | None = None
+    part: Part | None = None  # of the official split
+    may_be_empty: bool = False  # whether the mask may hold no foreground
 
 
 def everything(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -39,61 +41,87 @@ def everything(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def read_entries(
     entries: Sequence[Entry],
     root: Path,
-    channels: Literal["rgb", "grey"],
+    config: DataConfig,
     problems: Iterable[str],
     field_of_view: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] = everything,
 ) -> list[Sample]:
     """Read all entries, or raise one Misuse with `problems` and all that is wrong with the files.
 
     Found here: what `read_image` and `read_mask` refuse, other sizes than the image's, and equal
-    pictures under two names. Paths are told relative to `root`.
+    pictures under two names. Images and masks over `config.max_side` are reduced. Paths are told
+    relative to `root`.
     """
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        results = list(pool.map(lambda entry: _read(entry, channels, field_of_view), entries))
+        results = list(pool.map(lambda entry: _read(entry, config, field_of_view), entries))
     found = [*problems, *(problem for _, own in results for problem in own)]
     samples = [sample for sample, _ in results if sample is not None]
     found += _same_pictures(samples, {entry.id: entry.image for entry in entries})
-    if found:
-        raise Misuse(_listed(root, [problem.replace(f"{root}{os.sep}", "") for problem in found]))
+    require_none(found, root, samples)
     return samples
+
+
+class BadData(Misuse):
+    """All that is wrong with a data set, with what could be read of it nevertheless."""
+
+    def __init__(self, root: Path, problems: list[str], samples: Sequence[Sample]) -> None:
+        super().__init__(_listed(root, problems))
+        self.problems = problems
+        self.samples = samples
+
+
+def require_none(problems: Sequence[str], root: Path, samples: Sequence[Sample] = ()) -> None:
+    """Raise BadData if there are problems; paths are told relative to `root`."""
+    if problems:
+        told = [text.replace(f"{root}{os.sep}", "") for text in problems]
+        raise BadData(root, told, samples)
 
 
 def _read(
     entry: Entry,
-    channels: Literal["rgb", "grey"],
+    config: DataConfig,
     field_of_view: Callable[[NDArray[np.uint8]], NDArray[np.bool_]],
 ) -> tuple[Sample | None, list[str]]:
     """The sample, if its picture and mask are readable, and what is wrong with its files."""
     problems: list[str] = []
     image = mask = None
     try:
-        image = read_image(entry.image, channels)
+        image = read_image(entry.image, config.reading)
     except Misuse as error:
         problems.append(str(error))
     mask, fov, second_mask = (
-        _read_mask_like(path, entry, image, problems)
-        for path in (entry.mask, entry.fov, entry.second_mask)
+        _read_mask_like(path, labels, entry, image, problems)
+        for path, labels in (
+            (entry.mask, config.labels),
+            (entry.fov, ()),
+            (entry.second_mask, config.labels),
+        )
     )
     if image is None or mask is None:
         return None, problems
+    image, side = at_most(image, config.max_side), config.max_side
     sample = Sample(
         image=image,
-        mask=mask,
-        fov=field_of_view(image) if fov is None else fov.astype(np.bool_),
+        mask=mask_at_most(mask, side),
+        fov=field_of_view(image) if fov is None else mask_at_most(fov, side).astype(np.bool_),
         subject=entry.subject,
         id=entry.id,
-        second_mask=second_mask,
+        second_mask=None if second_mask is None else mask_at_most(second_mask, side),
+        part=entry.part,
     )
     return sample, problems
 
 
 def _read_mask_like(
-    path: Path | None, entry: Entry, image: NDArray[np.uint8] | None, problems: list[str]
+    path: Path | None,
+    labels: tuple[int, ...],
+    entry: Entry,
+    image: NDArray[np.uint8] | None,
+    problems: list[str],
 ) -> NDArray[np.uint8] | None:
     if path is None:
         return None
     try:
-        mask = read_mask(path)
+        mask = read_mask(path, labels, may_be_empty=entry.may_be_empty)
     except Misuse as error:
         problems.append(str(error))
         return None

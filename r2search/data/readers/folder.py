@@ -42,7 +42,7 @@ def folder(root: Path | None, config: DataConfig) -> list[Sample]:
     for entry in entries:
         if ids.setdefault(entry.id, entry.image) is not entry.image:
             problems.append(f"{entry.image}: gets the id of {ids[entry.id]}; rename one")
-    return read_entries(entries, root, config.channels, problems)
+    return read_entries(entries, root, config, problems)
 
 
 def _fits(root: Path) -> bool:

@@ -29,13 +29,12 @@ def list_images(folder: Path) -> list[Path]:
 def read_image(path: Path, channels: Literal["rgb", "grey"]) -> NDArray[np.uint8]:
     """The picture, (H, W, 3) for `rgb` or (H, W, 1) for `grey`, turned as its EXIF tag says.
 
-    For `grey`, colours become luma (ITU-R BT.601). Misuse names a file that cannot be read, has
-    another depth than 8 bits, an alpha channel, several pictures, or is grey where RGB is expected.
+    For `grey`, colours become luma (ITU-R BT.601). An alpha channel that hides nothing is left
+    out. Misuse names a file that cannot be read, has another depth than 8 bits, transparent
+    pixels, several pictures, or is grey where RGB is expected.
     """
-    picture = _decode(path)
+    picture = _opaque(_decode(path), path)
     mode = picture.mode
-    if mode in ALPHA:
-        raise Misuse(f"{path}: has an alpha channel; save it without transparency")
     if mode in ("I", "F") or mode.startswith("I;"):
         raise Misuse(f"{path}: {DEEP}")
     if mode in ("1", "L") and channels == "rgb":
@@ -51,20 +50,24 @@ def read_image(path: Path, channels: Literal["rgb", "grey"]) -> NDArray[np.uint8
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
+def read_mask(
+    path: Path, labels: tuple[int, ...] = (), *, may_be_empty: bool = False
+) -> NDArray[np.uint8]:
     """The mask, (H, W): 0 where the file is 0, 1 where it has its other value, whichever it is.
 
-    Misuse names a file that cannot be read, has colours or an alpha channel, other than two
-    values, or no foreground at all. A mask that is foreground everywhere is one.
+    With `labels`, the first of these values becomes 1, the second 2, and so on; there may be no
+    others but 0. Misuse names a file that cannot be read, has colours or transparent pixels, other
+    values than these, or no foreground at all unless it `may_be_empty`. A mask that is foreground
+    everywhere is one.
     """
-    picture = _decode(path)
-    pixels = np.asarray(picture.convert("L") if picture.mode == "P" else picture)
+    picture = _opaque(_decode(path), path)
+    pixels = np.asarray(picture.convert("L") if picture.mode == "P" and not labels else picture)
     if picture.mode == "RGB" and (pixels == pixels[:, :, :1]).all():
         pixels = pixels[:, :, 0]
-    if picture.mode in ALPHA:
-        raise Misuse(f"{path}: has an alpha channel; save the mask without transparency")
     if pixels.ndim != 2:
         raise Misuse(f"{path}: is a colour picture; save the mask in black and white")
+    if labels:
+        return _by_labels(path, pixels, labels, may_be_empty)
     values, counts = np.unique(pixels, return_counts=True)
     low, high = values[0], values[-1]
     if len(values) > 2:
@@ -73,11 +76,38 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
             f"{path}: is not binary: {share:.2%} of its pixels lie between {low} and {high}; "
             "threshold the mask and save it as PNG"
         )
-    if high == 0:
+    if high == 0 and not may_be_empty:
         raise Misuse(f"{path}: is all empty; mark the foreground, or take the image out")
     if low != 0 and len(values) == 2:
         raise Misuse(f"{path}: has the values {low} and {high}; the background must be 0")
     return np.asarray(pixels != 0, dtype=np.uint8)
+
+
+def _by_labels(
+    path: Path, pixels: NDArray[np.generic], labels: tuple[int, ...], may_be_empty: bool
+) -> NDArray[np.uint8]:
+    mask = np.zeros(pixels.shape, np.uint8)
+    for index, label in enumerate(labels, start=1):
+        mask[pixels == label] = index
+    strange = (mask == 0) & (pixels != 0)
+    if strange.any():
+        values = ", ".join(map(str, np.unique(pixels[strange])[:5]))
+        raise Misuse(
+            f"{path}: {strange.mean():.2%} of its pixels have values that are not in data.labels "
+            f"{list(labels)} ({values}); add them, or set them to 0 in the mask"
+        )
+    if not may_be_empty and not mask.any():
+        raise Misuse(f"{path}: is all empty; mark the foreground, or take the image out")
+    return mask
+
+
+def _opaque(picture: Image.Image, path: Path) -> Image.Image:
+    """The picture without its alpha channel, which must hide nothing."""
+    if picture.mode not in ALPHA:
+        return picture
+    if picture.getchannel("A").getextrema()[0] != 255 or picture.mode == "RGBa":
+        raise Misuse(f"{path}: has transparent pixels; save it without transparency")
+    return picture.convert("L" if picture.mode in ("LA", "La") else "RGB")
 
 
 def _decode(path: Path) -> Image.Image:
