@@ -244,10 +244,16 @@ class TrialConfig(Strict):
         return self
 
     @property
+    def patch(self) -> int:
+        """Edge of a training patch, pixels: no larger than the images are made."""
+        data = self.data
+        return data.patch_size if data.resize == "native" else min(data.patch_size, data.resize)
+
+    @property
     def tile(self) -> int:
         """Edge of an inference tile, pixels: at least a patch, unless a person chose it."""
         tile = self.inference.tile
-        return max(AUTO_TILE, self.data.patch_size) if tile == "auto" else tile
+        return max(AUTO_TILE, self.patch) if tile == "auto" else tile
 
 
 # Fields of a TrialConfig that are one value for the whole study: they say what is compared.
@@ -332,7 +338,7 @@ class Baseline(Strict):
         """Training pixels of the published schedule, of a baseline whose config this is."""
         if self.published_steps is None:
             return None
-        return self.published_steps * config.train.batch_size * config.data.patch_size**2
+        return self.published_steps * config.train.batch_size * config.patch**2
 
 
 class Study(Strict):

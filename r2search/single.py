@@ -73,7 +73,7 @@ def train_one(
 
 def _open_ledger(run_dir: Path, config: TrialConfig) -> Ledger:
     """The record of a study with one trial, which begins now."""
-    patch = config.data.patch_size
+    patch = config.patch
     cost = model_cost(config.model, patch, patch)
     ledger = Ledger(run_dir / "trials.jsonl")
     ledger.start(

@@ -176,8 +176,8 @@ def dump_study(study: Study) -> str:
 
 
 def _entry_of_baseline(plain: dict[str, Any]) -> dict[str, Any]:
-    steps = plain[PUBLISHED_STEPS]
-    return plain["overrides"] | ({} if steps is None else {PUBLISHED_STEPS: steps})
+    steps: int | None = plain[PUBLISHED_STEPS]
+    return {**plain["overrides"], **({} if steps is None else {PUBLISHED_STEPS: steps})}
 
 
 def _entry_of(p: Parameter) -> dict[str, Any]:

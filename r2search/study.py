@@ -143,7 +143,9 @@ def prepare(study: Study) -> tuple[Study, SampleSet]:
             f"data.channels: {', '.join(sorted(wanted - {'grey'}))} was asked for, and the images "
             f"of the reader {samples.reader} are grey; --set data.channels=grey"
         )
-    return study.model_copy(update={"fixed": study.fixed.model_copy(update={"data": data})}), samples
+    return study.model_copy(
+        update={"fixed": study.fixed.model_copy(update={"data": data})}
+    ), samples
 
 
 def channels_of(study: Study) -> set[str]:

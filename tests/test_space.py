@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2search.config import Misuse, Parameter, Study, TrialConfig, Value
+from r2search.config import Baseline, Misuse, Parameter, Study, TrialConfig, Value
 from r2search.space import (
     as_drawn,
     contains,
@@ -102,12 +102,14 @@ def test_the_example_of_the_plan_is_read_whole(retina: Study) -> None:
     assert retina.confirm is not None
     assert (retina.confirm.finalists, retina.confirm.seeds) == (3, 3)
     assert retina.baselines == {
-        "B1": {
-            "model.block": "recurrent_residual",
-            "model.recurrence": 2,
-            "model.base_filters": 16,
-            "model.depth": 4,
-        }
+        "B1": Baseline(
+            overrides={
+                "model.block": "recurrent_residual",
+                "model.recurrence": 2,
+                "model.base_filters": 16,
+                "model.depth": 4,
+            }
+        )
     }
 
 
@@ -217,7 +219,45 @@ def test_a_baseline_whose_name_could_be_a_trial_s_or_no_folder_is_refused(
 
 def test_a_baseline_may_write_1e_4(tmp_path: Path) -> None:
     path = write(tmp_path, "name: s\nbaselines:\n  B1: {train.lr: 1e-4}\n")
-    assert load_study(path).baselines == {"B1": {"train.lr": 1e-4}}
+    assert load_study(path).baselines["B1"].overrides == {"train.lr": 1e-4}
+
+
+def test_a_baseline_may_tell_the_steps_of_its_publication(tmp_path: Path) -> None:
+    text = "name: s\nbaselines:\n  B: {published_steps: 900, train.batch_size: 2}\n"
+    study = load_study(write(tmp_path, text))
+    baseline = study.baselines["B"]
+    assert baseline.overrides == {"train.batch_size": 2}
+    assert baseline.published_pixels(trial_config(study, baseline.overrides)) == 900 * 2 * 96**2
+    assert load_study(write(tmp_path, dump_study(study))) == study
+
+
+def test_a_baseline_without_published_steps_has_no_published_pixels(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, "name: s\nbaselines:\n  B: {train.batch_size: 2}\n"))
+    assert study.baselines["B"].published_pixels(study.fixed) is None
+
+
+@pytest.mark.parametrize("steps", ["0", "-3", "1.5", "many", "true"])
+def test_published_steps_that_are_no_number_of_steps_are_named(tmp_path: Path, steps: str) -> None:
+    path = write(tmp_path, f"name: s\nbaselines:\n  B:\n    published_steps: {steps}\n")
+    assert complaint(lambda: load_study(path)).startswith(
+        "s.yaml:4: baselines.B.published_steps: expected the number of optimizer steps"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "channels", "classes"),
+    [("{}", 3, 1), ("{channels: green}", 1, 1), ("{channels: grey, labels: [1, 5]}", 1, 3)],
+)
+def test_the_channels_and_the_classes_of_a_network_follow_from_the_data(
+    tmp_path: Path, data: str, channels: int, classes: int
+) -> None:
+    model = load_study(write(tmp_path, f"name: s\ndata: {data}\n")).fixed.model
+    assert (model.in_channels, model.classes) == (channels, classes)
+
+
+def test_more_classes_than_the_masks_have_are_answered_with_the_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: s\nparameters:\n  model.classes: {value: 4}\n")
+    assert "name the mask values of several by data.labels" in complaint(lambda: load_study(path))
 
 
 def test_a_space_in_which_nothing_varies_is_answered_with_train(tmp_path: Path) -> None:
@@ -469,10 +509,10 @@ def test_a_draw_that_lacks_a_parameter_is_not_contained(retina: Study) -> None:
 
 
 def test_a_baseline_of_the_space_is_the_draw_that_gives_its_config(retina: Study) -> None:
-    drawn = as_drawn(retina, retina.baselines["B1"])
+    drawn = as_drawn(retina, retina.baselines["B1"].overrides)
     assert drawn is not None
     assert contains(retina, drawn)
-    assert trial_config(retina, drawn) == trial_config(retina, retina.baselines["B1"])
+    assert trial_config(retina, drawn) == trial_config(retina, retina.baselines["B1"].overrides)
     # what the baseline leaves out has its default
     assert drawn["train.lr"] == 1e-3
 

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 class PatchSampler:
     """The training patches of each epoch, the same for the same config and epoch.
 
-    An epoch is n = ceil(epoch_pixels / patch_size^2) patches, so `epoch_pixels` to within one
+    An epoch is n = ceil(epoch_pixels / patch^2) patches, so `epoch_pixels` to within one
     patch for every config. They are dealt evenly over `steps` = ceil(n / batch_size) batches,
     whose sizes differ by one at most: no step rests on a small remainder.
     """
@@ -38,7 +38,7 @@ class PatchSampler:
         self, samples: Sequence[Sample], config: TrialConfig, preparation: Preparation
     ) -> None:
         """Prepare the samples; kept uncopied where nothing is changed or added."""
-        self._patch = config.data.patch_size
+        self._patch = config.patch
         self._seed = config.seed
         self._augment = build_augmentation(config.data.augmentation)
         prepared = [preparation.sample(sample) for sample in samples]

@@ -134,15 +134,19 @@ class ResidualBlock(nn.Module):
 class PreactResidualBlock(nn.Module):
     """Norm, activation, convolution, twice, plus a 1x1 shortcut of the untouched input.
 
-    He et al. 2016 (arXiv:1603.05027); in a U-Net Zhang et al. 2018 (arXiv:1711.10684).
+    He et al. 2016 (arXiv:1603.05027); in a U-Net Zhang et al. 2018 (arXiv:1711.10684). Where the
+    input is the image it begins with the convolution, as theirs do: an activation would cut away
+    all that is darker than the mean.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, config: ModelConfig, *, at_image: bool = False
+    ) -> None:
         super().__init__()
         norm, activation = NORMS[config.norm], ACTIVATIONS[config.activation]
+        before = [] if at_image else [norm(in_channels), activation()]
         self.body = nn.Sequential(
-            norm(in_channels),
-            activation(),
+            *before,
             _conv(in_channels, out_channels, 3, config),
             norm(out_channels),
             activation(),
@@ -198,3 +202,6 @@ BLOCKS: dict[str, Callable[[int, int, ModelConfig], nn.Module]] = {
     "recurrent": _recurrent,
     "recurrent_residual": _recurrent_residual,
 }
+
+# Those that are another thing where their input is the image.
+FIRST_BLOCKS = BLOCKS | {"preact_residual": partial(PreactResidualBlock, at_image=True)}

@@ -101,7 +101,11 @@ def _residual(at: _Level, inputs: int, outputs: int) -> Cost:
 
 
 def _preact_residual(at: _Level, inputs: int, outputs: int) -> Cost:
-    first = at.norm(inputs) + at.write(inputs) + at.conv(inputs, outputs, 3)
+    return at.norm(inputs) + at.write(inputs) + _preact_at_image(at, inputs, outputs)
+
+
+def _preact_at_image(at: _Level, inputs: int, outputs: int) -> Cost:
+    first = at.conv(inputs, outputs, 3)
     second = at.norm(outputs) + at.write(outputs) + at.conv(outputs, outputs, 3)
     shortcut = at.conv(inputs, outputs, 1) + at.write(outputs)
     return first + at.dropout(outputs) + second + shortcut
@@ -128,6 +132,7 @@ _BLOCKS: dict[str, Callable[[_Level, int, int], Cost]] = {
     "recurrent": _recurrent,
     "recurrent_residual": _recurrent_residual,
 }
+_FIRST_BLOCKS = _BLOCKS | {"preact_residual": _preact_at_image}
 
 
 def model_cost(config: ModelConfig, height: int, width: int) -> Cost:
@@ -143,7 +148,7 @@ def model_cost(config: ModelConfig, height: int, width: int) -> Cost:
         at, outputs = _Level(config, pixels // 4**level), config.base_filters * 2**level
         if level:
             total += at.down(channels)
-        total += block(at, channels, outputs)
+        total += (block if level else _FIRST_BLOCKS[config.block])(at, channels, outputs)
         channels = outputs
     for level in reversed(range(config.depth)):
         at, outputs = _Level(config, pixels // 4**level), config.base_filters * 2**level
@@ -156,9 +161,10 @@ def epoch_seconds(config: TrialConfig, validation_pixels: int, rate: Rate) -> fl
     """Predicted seconds of one epoch on one worker: training, then validation by tiles.
 
     A training step is three forward passes (one forward; backward is one for the inputs and one
-    for the weights). Overlapping tiles see a pixel (tile / (tile - overlap))**2 times.
+    for the weights). `validation_pixels` are those of the images as prepared. Overlapping tiles
+    see a pixel (tile / (tile - overlap))**2 times.
     """
-    patch, tile = config.data.patch_size, config.inference.tile
+    patch, tile = config.patch, config.tile
     trained = _seconds(model_cost(config.model, patch, patch), rate)
     predicted = _seconds(model_cost(config.model, tile, tile), rate)
     patches = ceil(config.train.epoch_pixels / patch**2)

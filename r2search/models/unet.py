@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from r2search.config import ModelConfig
-from r2search.models.blocks import BLOCKS
+from r2search.models.blocks import BLOCKS, FIRST_BLOCKS
 
 # Channels -> module that halves height and width.
 DOWNSAMPLING: dict[str, Callable[[int], nn.Module]] = {
@@ -51,13 +52,11 @@ class UNet(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        block = BLOCKS[config.block]
+        first, block = FIRST_BLOCKS[config.block], BLOCKS[config.block]
         widths = [config.base_filters * 2**level for level in range(config.depth + 1)]
         self.config = config
-        self.encoder = nn.ModuleList(
-            block(before, width, config)
-            for before, width in zip([config.in_channels, *widths], widths, strict=False)
-        )
+        self.encoder = nn.ModuleList([first(config.in_channels, widths[0], config)])
+        self.encoder.extend(block(before, width, config) for before, width in pairwise(widths))
         self.down = nn.ModuleList(DOWNSAMPLING[config.downsampling](width) for width in widths[:-1])
         self.up = nn.ModuleList(UPSAMPLING[config.upsampling](width) for width in widths[:0:-1])
         self.decoder = nn.ModuleList(

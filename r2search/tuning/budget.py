@@ -41,7 +41,7 @@ def plan_trial(
     Every trial may use the same worker-seconds, so a slow network gets fewer epochs and a
     shorter lr_schedule, and a baseline gets no less than the longest-trained trial.
     """
-    patch = config.data.patch_size
+    patch = config.patch
     cost = model_cost(config.model, patch, patch)
     seconds = epoch_seconds(config, validation_pixels, rate)
     worker_seconds = search_seconds(budget) * workers

@@ -14,6 +14,7 @@ import ray
 from ray import tune
 
 from r2search.config import Study, TrialConfig
+from r2search.data.patches import resized_shape
 from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
 from r2search.train.hardware import detect, measure_rate
@@ -156,11 +157,14 @@ def _trainable(study: Study, samples_ref: Any, workers: Workers, checkpoints_dir
 def _tune_config(
     study: Study, samples: SampleSet, slots: Slots, run_dir: Path, ledger: Ledger
 ) -> tune.TuneConfig:
-    validation_pixels = sum(sample.mask.size for sample in samples.val)
-
     def planner(config: TrialConfig) -> Plan:
-        count = slots.workers.count
-        return plan_trial(config, study.budget, count, validation_pixels, slots.rate)
+        data = config.data
+        shapes = (
+            resized_shape(*sample.mask.shape, resize=data.resize, aspect=data.aspect)
+            for sample in samples.val
+        )
+        pixels = sum(height * width for height, width in shapes)
+        return plan_trial(config, study.budget, slots.workers.count, pixels, slots.rate)
 
     def name(trial: Any) -> str:
         return str(trial.config["name"])

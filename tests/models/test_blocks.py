@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from r2search.config import ModelConfig
-from r2search.models.blocks import ACTIVATIONS, BLOCKS, NORMS, Unit
+from r2search.models.blocks import ACTIVATIONS, BLOCKS, FIRST_BLOCKS, NORMS, Unit
 
 RECURRENT = {"recurrent": "conv", "recurrent_residual": "residual"}  # and what t = 0 makes of them
 
@@ -197,3 +197,12 @@ def test_a_norm_within_the_image_takes_a_single_pixel() -> None:
     torch.testing.assert_close(
         norm(noise(1, 8, 1, 1)), torch.full((1, 8, 1, 1), 2.0), atol=1e-3, rtol=0
     )
+
+
+def test_a_preact_network_sees_what_is_darker_than_the_mean() -> None:
+    config = ModelConfig(block="preact_residual", depth=1, base_filters=4)
+    first = FIRST_BLOCKS["preact_residual"](3, 4, config).eval()
+    dark = -torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        of_body = first.body(dark) - first.body(torch.zeros_like(dark))
+    assert of_body.abs().max() > 1e-3  # an activation before the convolution would give 0

@@ -11,6 +11,7 @@ import yaml
 
 from r2search.config import Study
 from r2search.data import READERS
+from r2search.models.cost import model_cost
 from r2search.schema import json_schema
 from r2search.space import (
     SPACES_DIR,
@@ -36,7 +37,7 @@ def schema_errors(tree: Any) -> list[str]:
 
 
 def test_the_spaces_that_the_readme_names_are_shipped() -> None:
-    assert {"general.yaml", "quick.yaml", "retina.yaml"} <= {path.name for path in FILES}
+    assert {"general.yaml", "quick.yaml", "retina.yaml", "skin.yaml"} <= {path.name for path in FILES}
 
 
 @every_file
@@ -65,7 +66,32 @@ def test_the_baselines_of_a_shipped_space_make_configs(path: Path) -> None:
     study = load_study(path)
     assert study.baselines
     for baseline in study.baselines.values():
-        trial_config(study, baseline)
+        trial_config(study, baseline.overrides)
+
+
+def test_system_a_has_the_parameters_that_were_reported() -> None:
+    study = load_study("retina")
+    cost = model_cost(trial_config(study, study.baselines["A"].overrides).model, 320, 320)
+    assert cost.parameters + cost.running_statistics == 32_462_849
+
+
+@pytest.mark.parametrize(
+    ("space", "name", "widths"),
+    [
+        ("retina", "A", [64, 128, 256, 512, 1024]),
+        ("retina", "B1", [16, 32, 64, 128, 256]),
+        ("skin", "B2", [16, 32, 64, 128, 256]),
+        ("skin", "E", [8, 16, 32, 64]),
+        ("nuclei", "C", [16, 32, 64, 128, 256]),
+        ("spleen", "D", [32, 64, 128, 256]),
+    ],
+)
+def test_a_published_system_has_the_filters_that_were_reported(
+    space: str, name: str, widths: list[int]
+) -> None:
+    study = load_study(space)
+    model = trial_config(study, study.baselines[name].overrides).model
+    assert [model.base_filters * 2**level for level in range(model.depth + 1)] == widths
 
 
 @every_file
