@@ -38,16 +38,17 @@ class Predictor:
         FloatingPointError.
         """
         prepared = self.preparation.image(image)
-        shape, edge = prepared.shape[:2], self.config.tile
-        below, right = (max(edge - side, 0) for side in shape)
+        (height, width), edge = prepared.shape[:2], self.config.tile
+        below, right = max(edge - height, 0), max(edge - width, 0)
         padded = np.pad(
             self.preparation.standardize(prepared), ((0, below), (0, right), (0, 0)), mode="reflect"
         )
+        overlap = self.config.inference.overlap
         places = [
             (slice(top, top + edge), slice(left, left + edge))
-            for top, left in tiles(*padded.shape[:2], edge, self.config.inference.overlap)
+            for top, left in tiles(height + below, width + right, edge, overlap)
         ]
-        if fov is not None and fov.shape == shape:
+        if fov is not None and fov.shape == (height, width):
             places = [place for place in places if fov[place].any()]
         was_training = self.model.training
         self.model.eval()
@@ -57,7 +58,7 @@ class Predictor:
             self.model.train(was_training)
         if not np.isfinite(blended).all():
             raise FloatingPointError("the network's output is not finite")
-        probability = resize_probability(blended[:, : shape[0], : shape[1]], image.shape[:2])
+        probability = resize_probability(blended[:, :height, :width], image.shape[:2])
         return probability if fov is None else probability * fov
 
     def _blend(self, padded: NDArray[np.float32], places: Places) -> NDArray[np.float32]:

@@ -44,14 +44,15 @@ class ImageScore:
 
 
 def classify(probability: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
-    """Class index of every pixel, (H, W), from the probabilities (F, H, W) of foreground classes.
+    """Class index of every pixel, (...), from the probabilities (F, ...) of foreground classes.
 
-    One class: foreground from `threshold` on. Several: the likeliest, background included.
+    One class: foreground from `threshold` on. Several: the likeliest, background included; the
+    lower index of equals.
     """
     if len(probability) == 1:
-        return (probability[0] >= threshold).astype(np.uint8)
+        return np.asarray(probability[0] >= threshold, np.uint8)
     background = 1 - probability.sum(axis=0, keepdims=True)
-    return np.concatenate([background, probability]).argmax(axis=0).astype(np.uint8)
+    return np.asarray(np.concatenate([background, probability]).argmax(axis=0), np.uint8)
 
 
 def score(
@@ -64,10 +65,11 @@ def score(
 
     Probability (F, H, W) in 0..1 and finite, mask (H, W) of class indices 0..F, fov (H, W).
     """
-    predicted, truth = classify(probability, threshold)[fov], mask[fov]
+    inside, truth = np.stack([each[fov] for each in probability]), mask[fov]
+    predicted = classify(inside, threshold)
     return tuple(
-        _score_class(each[fov], predicted == index, truth == index)
-        for index, each in enumerate(probability, start=1)
+        _score_class(p, predicted == index, truth == index)
+        for index, p in enumerate(inside, start=1)
     )
 
 
@@ -146,6 +148,7 @@ def auc_pr(histogram: NDArray[np.int64]) -> float:
 # Every bin twice, once as background and once as foreground; a histogram weighs them.
 _TRUTH = np.repeat([0, 1], BINS)
 _BIN = np.tile(np.arange(BINS), 2)
+
 
 def _mean(ratio: Callable[[Counts], float]) -> Callable[[Sequence[ImageScore]], float]:
     return lambda images: sum(ratio(s.counts) for s in images) / len(images)
