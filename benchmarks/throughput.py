@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from r2search.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
+from r2search.data.prepare import Preparation
 from r2search.data.sampler import Batch, PatchSampler
 from r2search.data.samples import Sample
 from r2search.models.unet import UNet, build_model
@@ -84,7 +85,9 @@ def stepper(
             torch.from_numpy(batch.fovs).to(hardware.device),
         )
 
-    resident = tensors(next(PatchSampler([noise_sample()], CONFIG).batches(1)))
+    resident = tensors(
+        next(PatchSampler([noise_sample()], CONFIG, Preparation(CONFIG.data)).batches(1))
+    )
 
     def step() -> None:
         images, masks, fovs = tensors(next(batches)) if batches else resident
@@ -111,7 +114,11 @@ def measure(threads: int, repeats: int, steps: int) -> dict[str, list[float]]:
     ways = {
         REFERENCE: stepper(reference, lambda model: Adam(model.parameters()), None),
         OWN: stepper(own, own_optimizer, None),
-        FED: stepper(own, own_optimizer, forever(PatchSampler([noise_sample()], CONFIG))),
+        FED: stepper(
+            own,
+            own_optimizer,
+            forever(PatchSampler([noise_sample()], CONFIG, Preparation(CONFIG.data))),
+        ),
     }
     for step in ways.values():  # the first steps allocate and choose kernels
         step()

@@ -1,0 +1,102 @@
+"""Are a study's figures luck? Its incumbent and baselines, trained again with other seeds.
+
+    python benchmarks/seeds.py RUN --seeds 3 --out seeds.json
+
+The images, their split and the number of epochs are those of the study; weights, patches,
+augmentation and dropout are drawn anew by each seed. Each training keeps its best epoch by the
+study's objective on validation and scores it once on the test split. What is in the JSON file
+already is not trained again, so that the command may be stopped and continued.
+"""
+
+import argparse
+import json
+import statistics
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from r2search.config import TrialConfig
+from r2search.finish import write_json
+from r2search.space import load_study
+from r2search.study import prepare
+from r2search.train.hardware import apply, detect
+from r2search.train.trainer import Trainer, evaluate
+
+
+def train(run_dir: Path, given: dict[str, Any], seed: int, threads: int) -> dict[str, Any]:
+    """One training; gives its best epoch with the metrics of validation and test."""
+    study, samples = prepare(load_study(run_dir / "space.yaml"))
+    config = TrialConfig.model_validate(given["config"]).model_copy(update={"seed": seed})
+    hardware = detect(config.train, threads=threads)
+    apply(hardware)
+    planned = given["planned_epochs"]
+    trainer = Trainer(config, samples, horizon=planned, hardware=hardware)
+    sign = 1 if study.metric.goal == "maximize" else -1
+    reports, weights = [], {}
+    for _ in range(planned):
+        reports.append(trainer.run_epoch())
+        best = max(reports, key=lambda report: sign * report.metrics[study.metric.name])
+        if best is reports[-1]:
+            weights = trainer.weights()
+    trainer.model.load_state_dict(weights)
+    test, _ = evaluate(trainer.predictor, samples.test)
+    return {
+        "epoch": best.epoch,
+        "epochs": planned,
+        "val": {key.removeprefix("val/"): value for key, value in best.metrics.items()},
+        "test": test,
+        "train_s": sum(report.seconds["train"] for report in reports),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="run folder of a finished study")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
+    parser.add_argument("--workers", type=int, default=2, help="trainings at a time, a thread each")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write and continue")
+    options = parser.parse_args()
+    summary = json.loads((options.run / "summary.json").read_text(encoding="utf-8"))
+    trials = {"incumbent": summary["incumbent"]} | summary["baselines"]
+    done = json.loads(options.out.read_text()) if options.out.exists() else {}
+    jobs = [
+        (name, seed)
+        for seed in range(1, options.seeds + 1)
+        for name, trial in trials.items()
+        if trial is not None and f"{name} {seed}" not in done
+    ]
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        futures = {
+            pool.submit(train, options.run, trials[name], seed, 1): f"{name} {seed}"
+            for name, seed in jobs
+        }
+        for left, future in zip(reversed(range(len(jobs))), as_completed(futures), strict=True):
+            done[futures[future]] = future.result()
+            write_json(options.out, done)
+            print(f"{futures[future]}: done, {left} to go", flush=True)
+    show(done, list(trials))
+
+
+def show(done: dict[str, Any], names: list[str]) -> None:
+    """The table: mean and standard deviation over the seeds."""
+    metrics = ("dice_mean", "iou_mean", "accuracy_mean", "sensitivity_mean", "precision_mean")
+    table = Table("", "seeds", *(f"test {name}" for name in metrics))
+    for name in names:
+        own = [row["test"] for key, row in done.items() if key.rpartition(" ")[0] == name]
+        if own:
+            cells = [[row[metric] for row in own] for metric in metrics]
+            spread = [statistics.stdev(values) if len(own) > 1 else 0.0 for values in cells]
+            means = [statistics.mean(values) for values in cells]
+            texts = [f"{mean:.4f} ± {sd:.4f}" for mean, sd in zip(means, spread, strict=True)]
+            table.add_row(name, str(len(own)), *texts)
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
