@@ -50,6 +50,10 @@ THREADS = (1, 2)
 REFERENCE, OWN, FED = "reference", "r2search", "with feed"
 
 
+def noise_patches() -> PatchSampler:
+    return PatchSampler([noise_sample()], CONFIG, Preparation(CONFIG.data))
+
+
 def noise_sample() -> Sample:
     """An image of noise, the size of a small fundus photograph: what it shows costs no time."""
     rng = np.random.default_rng(0)
@@ -85,9 +89,7 @@ def stepper(
             torch.from_numpy(batch.fovs).to(hardware.device),
         )
 
-    resident = tensors(
-        next(PatchSampler([noise_sample()], CONFIG, Preparation(CONFIG.data)).batches(1))
-    )
+    resident = tensors(next(noise_patches().batches(1)))
 
     def step() -> None:
         images, masks, fovs = tensors(next(batches)) if batches else resident
@@ -117,7 +119,7 @@ def measure(threads: int, repeats: int, steps: int) -> dict[str, list[float]]:
         FED: stepper(
             own,
             own_optimizer,
-            forever(PatchSampler([noise_sample()], CONFIG, Preparation(CONFIG.data))),
+            forever(noise_patches()),
         ),
     }
     for step in ways.values():  # the first steps allocate and choose kernels
