@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from r2search.models.unet import build_model
 from r2search.records import TrialOutcome
 from r2search.report.card import model_card
 from r2search.report.html import write_report
-from r2search.report.pictures import errors, overlay, sheet
+from r2search.report.pictures import errors, legend_of, overlay, sheet
+from r2search.report.wording import class_names
 from r2search.selection import incumbent
 from r2search.summary import account_time, count_trials, second_observer, summarize_study
 from r2search.train.hardware import apply, detect, place_model
@@ -121,25 +122,30 @@ def open_test(
 def picture(samples: SampleSet, run_dir: Path, best: TrialOutcome) -> list[tuple[str, bytes]]:
     """Captioned PNG sheets of validation images: image, mask, prediction, errors."""
     predictor = restore(run_dir, best, samples)
-    threshold = predictor.config.inference.threshold
+    config = predictor.config
+    names = class_names(config.data.labels, samples.classes)
     pictures = []
     for sample in samples.val[:SHOWN_SAMPLES]:
-        predicted = classify(predictor.probability(sample.image, sample.fov), threshold) > 0
-        pictures.append((f"validation image {sample.id}", sample_sheet(sample, predicted)))
+        probability = predictor.probability(sample.image, sample.fov)
+        predicted = classify(probability, config.inference.threshold)
+        pictures.append((f"validation image {sample.id}", sample_sheet(sample, predicted, names)))
     return pictures
 
 
-def sample_sheet(sample: Sample, predicted: NDArray[np.bool_]) -> bytes:
-    """PNG of one image: image | mask | prediction | errors."""
-    mask = sample.mask > 0
+def sample_sheet(sample: Sample, predicted: NDArray[np.uint8], names: Sequence[str]) -> bytes:
+    """PNG of one image: image | mask | prediction | errors.
+
+    `predicted` (H, W) has class indices; `names` are those of the foreground classes.
+    """
     row = [
         sample.image,
-        overlay(sample.image, mask),
+        overlay(sample.image, sample.mask),
         overlay(sample.image, predicted),
-        errors(sample.image, predicted, mask, sample.fov),
+        errors(sample.image, predicted, sample.mask, sample.fov),
     ]
+    page = sheet([row], ["image", "mask", "prediction", "errors"], legend=legend_of(names))
     buffer = io.BytesIO()
-    sheet([row], ["image", "mask", "prediction", "errors"]).save(buffer, format="PNG")
+    page.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

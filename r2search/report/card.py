@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from r2search.report.wording import by_class, class_names, published
+
 
 def model_card(summary: dict[str, Any]) -> str:
     """Markdown from a summary whose incumbent is not None."""
@@ -36,10 +38,12 @@ def model_card(summary: dict[str, Any]) -> str:
         "|---|---|---|",
         *_score_rows(summary),
         "",
+        *_about_classes(summary),
         f"Chosen by {objective}, as the best epoch of {_trials(summary)}: "
         "the validation score is optimistic.",
         "",
     ]
+    lines += [f"{sentence}\n" for sentence in _baselines(summary)]
     if second is not None:
         lines += [f"A second observer of these images reaches {objective} {second:.4f}.", ""]
     counts = data["counts"]
@@ -57,8 +61,7 @@ def model_card(summary: dict[str, Any]) -> str:
         "",
         f"{best['parameters']:,.0f} parameters, trained for {best['epochs']} of "
         f"{best['planned_epochs']} planned epochs; the weights are of epoch {best['epoch']}. "
-        "One training run, one seed. Foreground is where the probability is "
-        f"{best['config']['inference']['threshold']} or more.",
+        f"One training run, one seed. {_rule(summary)}",
         "",
     ]
     return "\n".join(lines)
@@ -68,6 +71,37 @@ def _trials(summary: dict[str, Any]) -> str:
     """How many were chosen from."""
     counts = {"trial": summary["trials"]["total"], "baseline": len(summary["baselines"])}
     return " and ".join(f"{n} {word}{'s' * (n != 1)}" for word, n in counts.items() if n)
+
+
+def _baselines(summary: dict[str, Any]) -> list[str]:
+    name = summary["objective"]["name"]
+    sentences = []
+    for label, row in summary["baselines"].items():
+        if row is None:
+            sentences.append(f"Baseline {label} has no result.")
+        else:
+            trained = f" after {published(row)}" if published(row) else ""
+            sentences.append(f"Baseline {label} reaches {name} {row['value']:.4f}{trained}.")
+    return sentences
+
+
+def _about_classes(summary: dict[str, Any]) -> list[str]:
+    """What the scores of single classes are; nothing where there is one foreground class."""
+    best = summary["incumbent"]
+    several = len(by_class(best["metrics"])) - 1
+    if not several:
+        return []
+    names = "; ".join(class_names(best["config"]["data"]["labels"], several + 1))
+    return [f"A name that ends in a class is of that class, others are the mean: {names}.", ""]
+
+
+def _rule(summary: dict[str, Any]) -> str:
+    """How a mask follows from the probabilities."""
+    best = summary["incumbent"]
+    if len(by_class(best["metrics"])) > 1:
+        return "A pixel is of the likeliest class, background included."
+    threshold = best["config"]["inference"]["threshold"]
+    return f"Foreground is where the probability is {threshold} or more."
 
 
 def _score_rows(summary: dict[str, Any]) -> list[str]:

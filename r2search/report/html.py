@@ -3,7 +3,7 @@
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from r2search.records import TrialOutcome
 from r2search.report.figures import OUTCOMES, learning_curves, objective_over_time, outcome_of
 from r2search.report.markup import Cell, Html, Number, card, facts, join, section, table, tag
+from r2search.report.scores import scores
 from r2search.report.wording import (
     Summary,
     compare,
@@ -25,7 +26,6 @@ from r2search.report.wording import (
     objective,
     part,
     percent,
-    scores_on_test,
     verdict,
     warnings,
 )
@@ -52,7 +52,7 @@ def write_report(
         _headline(summary),
         _search(summary, trials),
         _pictures(pictures),
-        _scores(summary),
+        scores(summary),
         _trials(summary, trials),
         _facts(summary),
         _config(summary),
@@ -146,34 +146,6 @@ def _pictures(pictures: Sequence[tuple[str, bytes]]) -> Html:
     if hidden:
         figures.append(tag("p", f"{hidden} more left out: the file would be too large."))
     return section("Sample predictions", *figures) if figures else Html()
-
-
-def _scores(summary: Summary) -> Html:
-    """All metrics on the validation and on the test split."""
-    name, _, observer = objective(summary)
-    named = {"incumbent": part(summary, "incumbent")}
-    named |= {f"baseline {key}": row for key, row in part(summary, "baselines").items()}
-    rows = [(label, _validation(row)) for label, row in named.items() if row]
-    if observer is not None:
-        rows.append(("second observer", {name.removeprefix("val/"): observer}))
-    parts = [tag("h3", "Validation split, by which trials are chosen"), _metrics(rows)]
-    if scores_on_test(summary):
-        parts += [tag("h3", "Test split, opened once"), _metrics(scores_on_test(summary))]
-    return section("Scores", *parts) if rows else Html()
-
-
-def _validation(row: Summary) -> dict[str, float]:
-    metrics = row.get("metrics") or {}
-    return {k.removeprefix("val/"): v for k, v in metrics.items() if k.startswith("val/")}
-
-
-def _metrics(rows: Sequence[tuple[str, Mapping[str, float]]]) -> Html:
-    names = list(dict.fromkeys(name for _, row in rows for name in row))
-    cells: list[list[Cell]] = [
-        [label, *(Number(number(row[n]) if n in row else "", row.get(n)) for n in names)]
-        for label, row in rows
-    ]
-    return table(["", *names], cells)
 
 
 def _trials(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:

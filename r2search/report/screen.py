@@ -21,6 +21,7 @@ from r2search.report.wording import (
     number,
     objective,
     part,
+    published,
     scores_on_test,
     verdict,
     warnings,
@@ -243,14 +244,13 @@ def _grid() -> Table:
 
 def _scores(summary: Summary, name: str, observer: float | None) -> Table:
     best = summary["incumbent"]
-    table = _table(name, "value", "epoch", "parameters")
+    table = _table(name, "value", "epoch", "parameters", "trained")
     rows = {f"incumbent {best['trial']}": best}
     rows |= {f"baseline {key}": row for key, row in part(summary, "baselines").items()}
     for label, row in rows.items():
         if row:
-            table.add_row(
-                label, number(row["value"]), str(row["epoch"]), count(row.get("parameters"))
-            )
+            told = number(row["value"]), str(row["epoch"]), count(row.get("parameters"))
+            table.add_row(label, *told, published(row))
         else:
             table.add_row(label, "n/a")
     if observer is not None:

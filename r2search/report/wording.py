@@ -1,5 +1,6 @@
 """The words and numbers of a summary, the same for the terminal and for report.html."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Summary = dict[str, Any]  # summary.json: a key that is not yet produced is None or absent
@@ -34,6 +35,19 @@ def count(value: float | None) -> str:
     return "n/a" if value is None else f"{round(value):,}"
 
 
+def share(value: float | None) -> str:
+    """A part of a whole with two decimals, a very small one with one digit."""
+    if value is None:
+        return "n/a"
+    return f"{value:.2f}" if value >= 0.095 else f"{value:.1g}"
+
+
+def published(trial: Mapping[str, Any]) -> str:
+    """How much of its published training a baseline got; empty where that is unknown."""
+    value = trial.get("share_of_published")
+    return "" if value is None else f"{share(value)} of the published training"
+
+
 def duration(seconds: float | None) -> str:
     """Minutes and seconds as `m:ss`, from one hour on `h:mm:ss`."""
     if seconds is None:
@@ -48,6 +62,24 @@ def drawn(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "(" + ", ".join(drawn(item) for item in value) + ")"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def class_names(labels: Sequence[int], classes: int) -> list[str]:
+    """What to call foreground classes 1, 2, ... of `classes` with the background.
+
+    By number, as in `dice_mean_class2`, and by mask value where `labels` name it.
+    """
+    values = [f" (mask value {label})" for label in labels] or [""] * (classes - 1)
+    return [f"class {index}{value}" for index, value in enumerate(values, start=1)]
+
+
+def by_class(metrics: Mapping[str, float]) -> dict[int, dict[str, float]]:
+    """Metrics of one foreground class or of the mean over several (0), then of class 1, 2, ..."""
+    found: dict[int, dict[str, float]] = {0: {}}
+    for name, value in metrics.items():
+        plain, _, index = name.partition("_class")
+        found.setdefault(int(index or 0), {})[plain] = value
+    return found
 
 
 def objective(summary: Summary) -> tuple[str, str, float | None]:

@@ -131,6 +131,27 @@ def summary(trials: list[TrialOutcome]) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def two_classes(summary: dict[str, Any]) -> dict[str, Any]:
+    """The same study, had it two foreground classes, of mask values 1 and 5; class 2 is worse."""
+    scored = [summary["incumbent"], *summary["baselines"].values()]
+    for row in scored:
+        row["metrics"] = _by_class(row["metrics"])
+        row["config"] = TrialConfig.model_validate(
+            {"data": {"labels": [1, 5]}, "model": {"classes": 3}}
+        ).model_dump(mode="json")
+    test = summary["test"]
+    test["incumbent"] = _by_class(test["incumbent"])
+    test["baselines"]["B1"] = _by_class(test["baselines"]["B1"])
+    return summary
+
+
+def _by_class(metrics: dict[str, float]) -> dict[str, float]:
+    own = {name: value for name, value in metrics.items() if not name.startswith("train/")}
+    better = {f"{name}_class1": value + 0.01 for name, value in own.items()}
+    return {**metrics, **better, **{f"{name}_class2": value - 0.01 for name, value in own.items()}}
+
+
 def describe(trial: TrialOutcome) -> dict[str, Any]:
     best = trial.best(METRIC, "maximize")
     assert best is not None
@@ -143,6 +164,8 @@ def describe(trial: TrialOutcome) -> dict[str, Any]:
         "config": trial.config,
         "epochs": len(trial.reports),
         "planned_epochs": trial.planned_epochs,
+        "share_of_schedule": 0.3,
         "parameters": trial.cost["parameters"],
+        "share_of_published": 0.34 if trial.trial == "B1" else None,
         "seconds": 72.0,
     }

@@ -64,6 +64,31 @@ def test_it_compares_with_a_second_observer_where_there_is_one(summary: dict[str
     assert "observer" not in model_card(summary)
 
 
+def test_it_compares_with_every_baseline_and_its_published_training(
+    summary: dict[str, Any],
+) -> None:
+    value = summary["baselines"]["B1"]["value"]
+    sentence = (
+        f"Baseline B1 reaches val/dice_mean {value:.4f} after 0.34 of the published training."
+    )
+    assert sentence in model_card(summary).splitlines()
+    value = summary["baselines"]["B2"]["value"]
+    assert f"Baseline B2 reaches val/dice_mean {value:.4f}." in model_card(summary).splitlines()
+    summary["baselines"]["B2"] = None
+    assert "Baseline B2 has no result." in model_card(summary).splitlines()
+
+
+def test_of_several_classes_it_says_which_scores_are_whose(
+    summary: dict[str, Any], two_classes: dict[str, Any]
+) -> None:
+    text = model_card(two_classes)
+    value = summary["incumbent"]["metrics"]["val/dice_mean"] - 0.01
+    assert f"| dice_mean_class2 | {value:.4f} | 0.7412 |" in text
+    assert "class 1 (mask value 1); class 2 (mask value 5)." in text
+    assert "A pixel is of the likeliest class, background included." in text
+    assert "probability" not in text
+
+
 @pytest.mark.parametrize("setting", ["- block: ", "- depth: ", "- recurrence: ", "0.5 or more"])
 def test_it_lists_the_network_and_its_threshold(summary: dict[str, Any], setting: str) -> None:
     assert setting in model_card(summary)

@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 from r2search.records import TrialOutcome
 from r2search.report.figures import learning_curves, objective_over_time
 from r2search.report.html import PICTURE_BYTES, write_report
-from r2search.report.wording import compare, drawn, duration, verdict, warnings
+from r2search.report.wording import compare, drawn, duration, share, verdict, warnings
 
 HOSTILE = "<script>alert('x')</script> & \"co\""
 
@@ -67,6 +67,11 @@ def test_the_report_names_the_incumbent_and_every_yardstick(page: Page) -> None:
     assert "It is 0.035 better than baseline B1 (0.758)." in page.text
     assert "It is 0.094 better than baseline B2 (0.699)." in page.text
     assert "It is 0.015 better than the second observer (0.778)." in page.text
+
+
+def test_of_one_class_no_class_is_spoken_of(page: Page) -> None:
+    assert "classes." not in page.text
+    assert not [row for row in page.rows if "class" in row[0]]
 
 
 def test_the_report_asks_for_nothing_from_the_network(page: Page) -> None:
@@ -157,6 +162,33 @@ def test_the_test_split_has_a_table_only_when_it_was_opened(
     assert "Test split" not in write(tmp_path, summary, trials).text
 
 
+def test_the_baselines_have_a_table_of_how_long_they_were_trained(page: Page) -> None:
+    heads = ["of the longest schedule", "of the published training", "parameters"]
+    assert ["", "val/dice_mean", "epochs", *heads] in page.rows
+    rows = [row for row in page.rows if row[0].startswith("baseline B") and row[2] == "12"]
+    assert [row[3:5] for row in rows] == [["0.30", "0.34"], ["0.30", "n/a"]]
+
+
+def test_a_baseline_without_a_result_keeps_its_line(
+    tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    summary["baselines"]["B2"] = None
+    assert ["baseline B2", *["n/a"] * 5] in write(tmp_path, summary, trials).rows
+
+
+def test_several_classes_have_a_line_each_below_their_mean(
+    tmp_path: Path, two_classes: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    several = write(tmp_path, two_classes, trials)
+    assert "A row without a class is the mean over the classes." in several.text
+    named = [row[0] for row in several.rows if row[0].startswith("incumbent")]
+    lines = ["incumbent", "incumbent, class 1 (mask value 1)", "incumbent, class 2 (mask value 5)"]
+    assert named == [*lines, *lines]  # of validation and test
+    assert [lines[2], "0.741", "0.730", "0.962", "0.800"] in several.rows
+    heads = [row for row in several.rows if "dice_mean" in row]
+    assert heads == [["", "dice_mean", "sensitivity", "specificity", "auc_pr"]] * 2
+
+
 def test_a_report_is_written_whole_or_not_at_all(
     tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome]
 ) -> None:
@@ -223,6 +255,23 @@ def test_learning_curves_keep_the_trials_apart(
 )
 def test_durations_read_as_minutes_and_seconds(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.3412, "0.34"),
+        (1.0, "1.00"),
+        (12.5, "12.50"),
+        (0.095, "0.10"),
+        (0.0123, "0.01"),
+        (0.00042, "0.0004"),
+        (0.0, "0"),
+        (None, "n/a"),
+    ],
+)
+def test_a_small_share_is_not_rounded_to_nothing(value: float | None, text: str) -> None:
+    assert share(value) == text
 
 
 def test_comparisons_follow_the_goal() -> None:

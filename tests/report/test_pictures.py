@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2search.report.pictures import ERRORS, PREDICTION, errors, overlay, sheet
+from r2search.report.pictures import CLASSES, ERRORS, errors, legend_of, overlay, sheet
 
 
 def test_an_overlay_outlines_the_prediction_and_fills_it_translucently() -> None:
@@ -14,7 +14,7 @@ def test_an_overlay_outlines_the_prediction_and_fills_it_translucently() -> None
     prediction = np.zeros((7, 7), np.bool_)
     prediction[1:6, 1:6] = True
     picture = overlay(image, prediction)
-    assert tuple(picture[1, 3]) == PREDICTION  # the outline hides what is below it
+    assert tuple(picture[1, 3]) == CLASSES[0]  # the outline hides what is below it
     assert tuple(picture[3, 3]) == (0, 103, 115)  # 0.45 of (0, 229, 255) over black
     assert tuple(picture[0, 0]) == (0, 0, 0)
     assert not image.any(), "the image itself must not change"
@@ -38,7 +38,31 @@ def test_an_overlay_changes_nothing_but_the_predicted_pixels(
 def test_a_one_pixel_wide_vessel_is_drawn_in_full_colour() -> None:
     prediction = np.zeros((9, 9), np.bool_)
     prediction[4] = True
-    assert (overlay(np.zeros((9, 9, 1), np.uint8), prediction)[4] == PREDICTION).all()
+    assert (overlay(np.zeros((9, 9, 1), np.uint8), prediction)[4] == CLASSES[0]).all()
+
+
+def test_an_overlay_has_a_colour_and_an_outline_for_every_class() -> None:
+    mask = np.zeros((7, 14), np.uint8)
+    mask[:, 2:7], mask[:, 7:12] = 1, 2
+    picture = overlay(np.zeros((7, 14, 3), np.uint8), mask)
+    first, second = (np.array(colour) for colour in CLASSES[:2])
+    assert (picture[:, [2, 6]] == first).all(), "outlined where the other class begins, too"
+    assert (picture[:, [7, 11]] == second).all()
+    assert (picture[:, 3:6] == np.rint(0.45 * first)).all()
+    assert (picture[:, 8:11] == np.rint(0.45 * second)).all()
+    assert not picture[:, [0, 1, 12, 13]].any()
+
+
+def test_an_overlay_has_a_colour_for_the_last_of_255_classes() -> None:
+    mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    picture = overlay(np.zeros((16, 16, 3), np.uint8), mask)
+    assert [tuple(pixel) for pixel in picture.reshape(-1, 3)[1:9]] == list(CLASSES)
+    assert tuple(picture[15, 15]) == CLASSES[254 % len(CLASSES)]
+
+
+def test_neighbouring_class_colours_differ_in_lightness() -> None:
+    lightness = [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in (*CLASSES, CLASSES[0])]
+    assert min(abs(np.diff(lightness))) > 30
 
 
 def test_errors_have_a_colour_each_over_a_darkened_grey_image() -> None:
@@ -53,6 +77,17 @@ def test_errors_have_a_colour_each_over_a_darkened_grey_image() -> None:
         assert picture[0, column].tolist() == expected, name
     assert picture[0, 3].tolist() == [45, 45, 45]
     assert picture[0, 4].tolist() == [18, 18, 18]  # outside the fov nothing is scored
+
+
+def test_a_pixel_of_the_wrong_class_has_an_error_colour_of_its_own() -> None:
+    image, fov = np.zeros((1, 5, 3), np.uint8), np.ones((1, 5), np.bool_)
+    prediction = np.array([[2, 1, 2, 0, 0]], np.uint8)
+    mask = np.array([[2, 2, 0, 1, 0]], np.uint8)
+    picture = errors(image, prediction, mask, fov)
+    kinds = ["found", "wrong class", "false alarm", "missed"]
+    expected = [[round(0.85 * c) for c in ERRORS[kind]] for kind in kinds]
+    assert picture[0, :4].tolist() == expected
+    assert not picture[0, 4].any()
 
 
 def test_error_colours_differ_in_lightness() -> None:
@@ -82,10 +117,30 @@ def test_a_sheet_has_a_cell_a_picture_and_keeps_proportions() -> None:
 def test_a_sheet_writes_titles_captions_and_the_legend() -> None:
     cell = np.zeros((30, 30), np.uint8)
     bare = sheet([[cell]], ["x"], legend={})
-    full = sheet([[cell]], ["x"], captions=["a very long caption " * 9])
-    assert full.height == bare.height + 22 + 22
+    full = sheet([[cell]], ["x"], captions=["a very long caption " * 9], legend=ERRORS)
+    # The caption is a line; the four keys need two lines of the 340 pixels.
+    assert full.height == bare.height + 22 + 2 * 22
     colours = {colour for _, colour in full.getcolors(100_000) or []}
     assert set(ERRORS.values()) <= colours
+
+
+def test_a_legend_names_every_class_and_stays_on_the_page() -> None:
+    names = [f"class {index} (mask value {index + 100})" for index in range(1, 105)]
+    cell = np.zeros((4, 4), np.uint8)
+    page = sheet([[cell]], ["x"], legend=legend_of(names), width=320)
+    # Titles, cell and gap, then a line for each class: two do not fit into 340 pixels.
+    assert page.height > 10 + 22 + 320 + 10 + 22 * 104
+    right = [page.getpixel((338, y)) for y in range(page.height)]
+    assert set(right) == {(255, 255, 255)}
+    drawn = {colour for _, colour in page.getcolors(1_000_000) or []}
+    assert {*CLASSES, *ERRORS.values()} <= drawn
+
+
+def test_the_legend_of_one_class_is_of_its_errors_alone() -> None:
+    assert list(legend_of(["class 1"])) == ["found", "false alarm", "missed"]
+    both = legend_of(["class 1", "class 2"])
+    assert list(both) == ["class 1", "class 2", *ERRORS]
+    assert both["class 2"] == CLASSES[1]
 
 
 def test_a_sheet_with_a_missing_title_is_refused() -> None:

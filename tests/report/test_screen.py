@@ -198,6 +198,25 @@ def test_the_summary_says_how_it_went_where_things_are_and_what_is_next(
     assert ["second", "observer", "0.778", "0.790", "0.970", "n/a"] in words_of
 
 
+def test_the_closing_table_says_how_much_of_its_published_training_a_baseline_got(
+    summary: dict[str, Any],
+) -> None:
+    console = plain(80)
+    print_summary(console, summary, Path("run"))
+    (first,) = [line for line in lines(console) if line.startswith("baseline B1")][:1]
+    assert first.endswith("0.34 of the published training")
+    assert sum("published" in line for line in lines(console)) == 1
+
+
+def test_several_classes_are_summed_up_by_their_mean(two_classes: dict[str, Any]) -> None:
+    console = plain()
+    print_summary(console, two_classes, Path("run"))
+    assert "class" not in "\n".join(lines(console))
+    assert ["incumbent", "0.751", "0.740", "0.972", "0.810"] in [
+        line.split() for line in lines(console)
+    ]
+
+
 def test_the_summary_of_a_study_without_result_offers_no_bundle() -> None:
     console = plain()
     print_summary(console, dict.fromkeys(("incumbent", "test", "trials", "time")), Path("run"))
