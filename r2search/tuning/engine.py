@@ -160,8 +160,7 @@ def _tune_config(
     def planner(config: TrialConfig) -> Plan:
         data = config.data
         shapes = (
-            resized_shape(*sample.mask.shape, resize=data.resize, aspect=data.aspect)
-            for sample in samples.val
+            resized_shape(sample.mask.shape, data.resize, data.aspect) for sample in samples.val
         )
         pixels = sum(height * width for height, width in shapes)
         return plan_trial(config, study.budget, slots.workers.count, pixels, slots.rate)

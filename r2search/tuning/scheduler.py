@@ -9,16 +9,35 @@ from r2search.config import Study
 
 
 class SparingAsha(AsyncHyperBandScheduler):
-    """Ray's ASHA over the search's own trials: a baseline is neither stopped nor ranked."""
+    """Ray's ASHA over the search's own trials, each by its best epoch so far.
+
+    A trial is exported by its best epoch, so a dip just at a rung must not end it. A baseline is
+    neither stopped nor ranked.
+    """
+
+    def __init__(self, *, metric: str, mode: str, **settings: Any) -> None:
+        super().__init__(metric=metric, mode=mode, **settings)
+        self._keep = max if mode == "max" else min
+        self._best: dict[str, float] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if trial.config["baseline"]:
             return str(TrialScheduler.CONTINUE)
-        return str(super().on_trial_result(tune_controller, trial, result))
+        return str(
+            super().on_trial_result(tune_controller, trial, self._best_so_far(trial, result))
+        )
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if not trial.config["baseline"]:
-            super().on_trial_complete(tune_controller, trial, result)
+            super().on_trial_complete(tune_controller, trial, self._best_so_far(trial, result))
+
+    def _best_so_far(self, trial: Any, result: dict[str, Any]) -> dict[str, Any]:
+        value = result.get(self.metric)
+        if value is None:
+            return result
+        best = self._keep(value, self._best.get(trial.trial_id, value))
+        self._best[trial.trial_id] = best
+        return {**result, self.metric: best}
 
 
 def _asha(study: Study) -> TrialScheduler:

@@ -51,6 +51,14 @@ def test_the_worse_half_is_stopped_and_the_better_half_is_not(make_study: MakeSt
     assert run.report("c", 4, 0.7) == STOP  # at the next rung
 
 
+def test_a_trial_is_ranked_by_its_best_epoch_so_far(make_study: MakeStudy) -> None:
+    run = Run(make_study)
+    run.report("a", 2, 0.5)
+    run.report("dipping", 1, 0.8)
+    assert run.report("dipping", 2, 0.1) == CONTINUE
+    assert run.report("c", 2, 0.6) == STOP  # below 0.65, between 0.5 and 0.8
+
+
 def test_a_baseline_is_not_stopped(make_study: MakeStudy) -> None:
     run = Run(make_study)
     for epoch in (2, 4, 8):
