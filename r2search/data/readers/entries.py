@@ -2,9 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,14 @@ from numpy.typing import NDArray
 
 from r2search.config import DataConfig, Misuse
 from r2search.data.prepare import at_most, mask_at_most
-from r2search.data.readers.images import read_image, read_mask
+from r2search.data.readers.images import name_of, read_image, read_mask
 from r2search.data.samples import Part, Sample
 
 MOST_LINES = 20  # of problems shown at once
+MOST_NAMES = 5  # of what is in a folder
 NUM_THREADS = 4  # decoding releases the GIL
+
+Mask = NDArray[np.uint8]  # (H, W), class index
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +31,7 @@ class Entry:
     id: str
     subject: str
     image: Path
-    mask: Path
+    mask: Path | tuple[Path, ...]  # several, such as one a nucleus, are united
     fov: Path | None = None
     second_mask: Path | None = None
     part: Part | None = None  # of the official split
@@ -47,16 +52,18 @@ def read_entries(
 ) -> list[Sample]:
     """Read all entries, or raise one Misuse with `problems` and all that is wrong with the files.
 
-    Found here: what `read_image` and `read_mask` refuse, other sizes than the image's, and equal
-    pictures under two names. Images and masks over `config.max_side` are reduced. Paths are told
-    relative to `root`.
+    Found here: what `read_image` and `read_mask` refuse, other sizes than the image's, equal
+    pictures under two names, and a data set of no entries. Images and masks over
+    `config.max_side` are reduced. Paths are told relative to `root`.
     """
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         results = list(pool.map(lambda entry: _read(entry, config, field_of_view), entries))
     found = [*problems, *(problem for _, own in results for problem in own)]
     samples = [sample for sample, _ in results if sample is not None]
-    found += _same_pictures(samples, {entry.id: entry.image for entry in entries})
+    found += same_pictures(samples, {entry.id: entry.image for entry in entries})
     require_none(found, root, samples)
+    if not samples:
+        raise Misuse(f"{root}: none of its images has a mask; add the masks that belong to it")
     return samples
 
 
@@ -81,21 +88,21 @@ def _read(
     config: DataConfig,
     field_of_view: Callable[[NDArray[np.uint8]], NDArray[np.bool_]],
 ) -> tuple[Sample | None, list[str]]:
-    """The sample, if its picture and mask are readable, and what is wrong with its files."""
+    """The sample, if its picture and mask are sound, and what is wrong with its files."""
     problems: list[str] = []
-    image = mask = None
+    image = None
     try:
         image = read_image(entry.image, config.reading)
     except Misuse as error:
         problems.append(str(error))
-    mask, fov, second_mask = (
-        _read_mask_like(path, labels, entry, image, problems)
-        for path, labels in (
-            (entry.mask, config.labels),
-            (entry.fov, ()),
-            (entry.second_mask, config.labels),
-        )
-    )
+
+    def read(path: Path, labels: tuple[int, ...] = config.labels) -> Mask | None:
+        return _read_mask_like(path, labels, entry, image, problems)
+
+    paths = (entry.mask,) if isinstance(entry.mask, Path) else entry.mask
+    mask = reduce(_united, map(read, paths))  # looks at all, and keeps one in memory
+    fov = read(entry.fov, ()) if entry.fov else None
+    second_mask = read(entry.second_mask) if entry.second_mask else None
     if image is None or mask is None:
         return None, problems
     image, side = at_most(image, config.max_side), config.max_side
@@ -111,30 +118,37 @@ def _read(
     return sample, problems
 
 
+def _united(mask: Mask | None, other: Mask | None) -> Mask | None:
+    return None if mask is None or other is None else np.maximum(mask, other)
+
+
 def _read_mask_like(
-    path: Path | None,
+    path: Path,
     labels: tuple[int, ...],
     entry: Entry,
     image: NDArray[np.uint8] | None,
     problems: list[str],
-) -> NDArray[np.uint8] | None:
-    if path is None:
-        return None
+) -> Mask | None:
+    """The mask, if it is sound and of its image's size; what is wrong with it joins `problems`."""
     try:
         mask = read_mask(path, labels, may_be_empty=entry.may_be_empty)
     except Misuse as error:
         problems.append(str(error))
         return None
-    if image is not None and mask.shape != image.shape[:2]:
+    if image is None:
+        return None
+    if mask.shape != image.shape[:2]:
         (height, width), (image_height, image_width) = mask.shape, image.shape[:2]
         problems.append(
             f"{path}: is {width} x {height} pixels, its image {entry.image.name} is "
             f"{image_width} x {image_height}; save both at one size and orientation"
         )
+        return None
     return mask
 
 
-def _same_pictures(samples: list[Sample], paths: dict[str, Path]) -> list[str]:
+def same_pictures(samples: Iterable[Sample], names: Mapping[str, Path | str]) -> list[str]:
+    """A problem for every sample whose picture an earlier one has; `names` are told, by id."""
     first: dict[tuple[tuple[int, ...], str], Sample] = {}
     problems = []
     for sample in samples:
@@ -142,7 +156,7 @@ def _same_pictures(samples: list[Sample], paths: dict[str, Path]) -> list[str]:
         earlier = first.setdefault((sample.image.shape, content), sample)
         if earlier is not sample:
             problems.append(
-                f"{paths[sample.id]}: is the same picture as {paths[earlier.id]}; remove one"
+                f"{names[sample.id]}: is the same picture as {names[earlier.id]}; remove one"
             )
     return problems
 
@@ -151,10 +165,36 @@ def by_stem(paths: Iterable[Path], root: Path, problems: list[str]) -> dict[str,
     """Paths by their place under `root` without suffix; one stem with two suffixes is a problem."""
     found: dict[str, Path] = {}
     for path in paths:
-        earlier = found.setdefault(path.relative_to(root).with_suffix("").as_posix(), path)
+        stem = path.relative_to(root).with_name(name_of(path)).as_posix()
+        earlier = found.setdefault(stem, path)
         if earlier is not path:
             problems.append(f"{path}: has the name of {earlier.name}; remove one")
     return found
+
+
+def by_name(paths: Iterable[Path], pattern: str, problems: list[str]) -> dict[str, Path]:
+    """Paths whose name without suffix is as `pattern` says, by its first group; others are left.
+
+    Two files of one group are a problem.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        match = re.fullmatch(pattern, name_of(path))
+        if match and found.setdefault(match[1], path) is not path:
+            problems.append(f"{path}: stands beside {found[match[1]]} for one image; remove one")
+    return found
+
+
+def missing(files: Mapping[str, Path], partners: Mapping[str, Path], partner: str) -> list[str]:
+    """A problem for each file whose key has no partner.
+
+    `partner` names that, with braces for the key, as in `mask {}_manual1.gif`.
+    """
+    return [
+        f"{path}: its {partner.format(key)} is missing; add it"
+        for key, path in files.items()
+        if key not in partners
+    ]
 
 
 def find_root(root: Path | None, fits: Callable[[Path], bool], expected: str) -> Path:
@@ -174,14 +214,18 @@ def find_root(root: Path | None, fits: Callable[[Path], bool], expected: str) ->
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        names = ", ".join(path.name for path in fitting)
+        names = _some([path.name for path in fitting])
         raise Misuse(f"{root}: holds several data sets ({names}); point --data to one of them")
-    names = ", ".join(f"{path.name}/" if path.is_dir() else path.name for path in inside[:5])
-    more = f" and {len(inside) - 5} more" if len(inside) > 5 else ""
+    names = _some([f"{path.name}/" if path.is_dir() else path.name for path in inside])
     raise Misuse(
-        f"{root}: expected {expected}; found {names or 'an empty folder'}{more}; point --data to "
-        "the folder, or choose another layout with --reader"
+        f"{root}: expected {expected}; found {names or 'an empty folder'}; point --data to the "
+        "folder, or choose another layout with --reader"
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _listed(root: Path, problems: list[str]) -> str:

@@ -1,5 +1,11 @@
-"""Image files to arrays: 8-bit pictures and two-valued masks; a file that is neither is named."""
+"""Image files to arrays: 8-bit pictures and two-valued masks; a file that is neither is named.
 
+Any of them may be packed by gzip, as `a.ppm.gz`; it is unpacked in memory.
+"""
+
+import gzip
+import io
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -13,17 +19,32 @@ from r2search.config import Misuse
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".webp"}
 )
+GZIP = ".gz"
 ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})  # Pillow's modes with transparency
 DEEP = "has more than 8 bits a value; rescale it to 8 bits"
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted; hidden ones (such as macOS writes) are left out."""
+    """The image files of a folder, sorted; none where there is no such folder.
+
+    Hidden ones (such as macOS writes) are left out.
+    """
     return sorted(
         path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if _unpacked(path).suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
     )
+
+
+def name_of(path: Path) -> str:
+    """The name of an image file without its suffix: `im0001.ah` of `im0001.ah.ppm.gz`."""
+    return _unpacked(path).stem
+
+
+def _unpacked(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() == GZIP else path
 
 
 def read_image(path: Path, channels: Literal["rgb", "grey"]) -> NDArray[np.uint8]:
@@ -68,17 +89,16 @@ def read_mask(
         raise Misuse(f"{path}: is a colour picture; save the mask in black and white")
     if labels:
         return _by_labels(path, pixels, labels, may_be_empty)
-    values, counts = np.unique(pixels, return_counts=True)
-    low, high = values[0], values[-1]
-    if len(values) > 2:
-        share = counts[1:-1].sum() / counts.sum()
+    low, high = pixels.min(), pixels.max()
+    between = (pixels != low) & (pixels != high)
+    if between.any():
         raise Misuse(
-            f"{path}: is not binary: {share:.2%} of its pixels lie between {low} and {high}; "
-            "threshold the mask and save it as PNG"
+            f"{path}: is not binary: {between.mean():.2%} of its pixels lie between {low} and "
+            f"{high}; threshold the mask and save it as PNG"
         )
     if high == 0 and not may_be_empty:
         raise Misuse(f"{path}: is all empty; mark the foreground, or take the image out")
-    if low != 0 and len(values) == 2:
+    if low not in (0, high):
         raise Misuse(f"{path}: has the values {low} and {high}; the background must be 0")
     return np.asarray(pixels != 0, dtype=np.uint8)
 
@@ -114,19 +134,31 @@ def _decode(path: Path) -> Image.Image:
     """The one picture of a file, in memory, in the mode that Pillow gives it."""
     if not path.is_file():
         raise Misuse(f"{path}: is not a file; check the path")
+    content = _gunzip(path) if path.suffix.lower() == GZIP else path
     try:
-        return _by_pillow(path)
+        return _by_pillow(path, content)
     except Misuse:
         raise
     except Exception as error:  # decoders raise anything on damaged bytes
-        if path.suffix.lower() in (".tif", ".tiff"):
-            return _by_tifffile(path)
+        if _unpacked(path).suffix.lower() in (".tif", ".tiff"):
+            return _by_tifffile(path, content)
         known = isinstance(error, UnidentifiedImageError)
         raise _unreadable(path, "not a known image format" if known else str(error)) from None
 
 
-def _by_pillow(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
+def _gunzip(path: Path) -> bytes:
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(path, str(error)) from None
+
+
+def _file(content: Path | bytes) -> Path | io.BytesIO:
+    return io.BytesIO(content) if isinstance(content, bytes) else content
+
+
+def _by_pillow(path: Path, content: Path | bytes) -> Image.Image:
+    with Image.open(_file(content)) as picture:
         # An MPO is a JPEG with a preview behind it.
         if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
             raise _several(path)
@@ -147,9 +179,9 @@ def _is_deep(picture: ImageFile.ImageFile) -> bool:
     return any(";16" in str(args[0]) for args in modes)
 
 
-def _by_tifffile(path: Path) -> Image.Image:
+def _by_tifffile(path: Path, content: Path | bytes) -> Image.Image:
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with tifffile.TiffFile(_file(content)) as tiff:
             if len(tiff.pages) > 1:
                 raise _several(path)
             page = tiff.pages[0]

@@ -9,7 +9,8 @@ from PIL import Image
 
 from r2search.config import DataConfig, Misuse
 from r2search.data import load
-from r2search.data.readers.chase_db1 import chase_db1, field_of_view, usual_split
+from r2search.data.readers.chase_db1 import chase_db1, usual_parts
+from r2search.data.readers.fundus import field_of_view
 from r2search.data.readers.images import read_mask
 from r2search.data.samples import Sample
 
@@ -80,6 +81,15 @@ def test_a_missing_mask_and_a_missing_image_are_told_together(
     ]
 
 
+def test_two_files_for_one_image_are_a_problem(
+    tmp_path: Path, make_chase: Make, picture: Draw
+) -> None:
+    picture(0).save(make_chase(tmp_path, 1) / "Image_01L.png")
+    assert problems(tmp_path) == [
+        "Image_01L.png: stands beside Image_01L.jpg for one image; remove one"
+    ]
+
+
 def test_a_second_observer_of_another_size_is_a_problem(
     tmp_path: Path, make_chase: Make, mask: Draw
 ) -> None:
@@ -95,44 +105,28 @@ def test_another_layout_is_told_what_was_expected_and_found(
         chase_db1(make_folder(tmp_path), CONFIG)
 
 
-def test_the_field_of_view_is_the_bright_disc_with_its_dark_spots_and_without_specks() -> None:
-    rows, columns = np.mgrid[:60, :80]
-    disc = (rows - 30) ** 2 + (columns - 40) ** 2 < 28**2
-    image = np.random.default_rng(0).integers(0, 12, (60, 80, 3), dtype=np.uint8)
-    image[disc] = (160, 90, 40)
-    image[25:35, 30:40] = 0  # a dark spot inside
-    image[2:4, 2:4] = 255  # a speck outside
-    assert (field_of_view(image) == disc).all()
-
-
-def test_a_black_image_is_all_inside() -> None:
-    assert field_of_view(np.zeros((5, 6, 3), np.uint8)).all()
-
-
-def children(count: int) -> list[Sample]:
-    one = np.ones((1, 1, 1), np.uint8)
-    return [
-        Sample(image=one, mask=one[0], fov=one[0] > 0, subject=f"{n:02}", id=f"Image_{n:02}{eye}")
-        for n in range(1, count + 1)
-        for eye in "LR"
-    ]
+def children(numbers: range) -> set[str]:
+    return {f"{number:02}" for number in numbers}
 
 
 @pytest.mark.parametrize(("count", "val", "test"), [(14, 9, 11), (10, 7, 9)])
-def test_all_children_and_the_first_ten_are_split_as_usual(count: int, val: int, test: int) -> None:
-    parts = usual_split(children(count))
-    assert parts is not None
-    assert [sorted({int(s.subject) for s in part}) for part in parts] == [
-        list(range(1, val)),
-        list(range(val, test)),
-        list(range(test, count + 1)),
-    ]
-    assert sum(map(len, parts)) == 2 * count
+def test_all_children_and_the_first_ten_are_in_the_usual_parts(
+    count: int, val: int, test: int
+) -> None:
+    parts = usual_parts(children(range(1, count + 1)))
+    assert {child for child in parts if parts[child] == "train"} == children(range(1, val))
+    assert {child for child in parts if parts[child] == "val"} == children(range(val, test))
+    assert {child for child in parts if parts[child] == "test"} == children(range(test, count + 1))
 
 
-@pytest.mark.parametrize("samples", [children(9), children(11)[2:]], ids=["nine", "02 to 11"])
-def test_other_children_have_no_usual_split(samples: list[Sample]) -> None:
-    assert usual_split(samples) is None
+@pytest.mark.parametrize("numbers", [range(1, 10), range(2, 12)], ids=["nine", "02 to 11"])
+def test_other_children_have_no_usual_parts(numbers: range) -> None:
+    assert usual_parts(children(numbers)) == {}
+
+
+def test_the_parts_are_told_by_the_samples(tmp_path: Path, make_chase: Make) -> None:
+    samples = chase_db1(make_chase(tmp_path, 10), CONFIG)
+    assert [s.part for s in samples] == ["train"] * 12 + ["val"] * 4 + ["test"] * 4
 
 
 def test_other_children_are_split_at_random_by_subject(tmp_path: Path, make_chase: Make) -> None:
@@ -175,18 +169,28 @@ def test_the_real_vessels_cover_the_published_share(real: list[Sample]) -> None:
 
 @needs_real
 @pytest.mark.parametrize(
-    ("inside", "f1", "accuracy"), [(False, 0.7672, 0.9680), (True, 0.7685, 0.9538)]
+    ("inside", "known"),
+    [
+        (False, {"f1": 0.7672, "sensitivity": 0.7335, "specificity": 0.9862, "accuracy": 0.9680}),
+        (True, {"f1": 0.7685, "accuracy": 0.9538}),
+    ],
+    ids=["whole image", "inside the given fov"],
 )
 def test_the_second_observer_scores_what_is_known(
-    real: list[Sample], inside: bool, f1: float, accuracy: float
+    real: list[Sample], inside: bool, known: dict[str, float]
 ) -> None:
-    # shared/data/README.md: one count over all pixels, whole images or inside the given fov
+    # shared/data/README.md: one count over all pixels
     place = [s.fov if inside else np.ones_like(s.fov) for s in real]
-    truth = np.concatenate([s.mask[p] for s, p in zip(real, place, strict=True)])
-    guess = np.concatenate([second(s)[p] for s, p in zip(real, place, strict=True)])
+    truth = np.concatenate([s.mask[p] for s, p in zip(real, place, strict=True)]) == 1
+    guess = np.concatenate([second(s)[p] for s, p in zip(real, place, strict=True)]) == 1
     both = np.count_nonzero(truth & guess)
-    assert round(2 * both / (int(truth.sum()) + int(guess.sum())), 4) == f1
-    assert round(float((truth == guess).mean()), 4) == accuracy
+    found = {
+        "f1": 2 * both / (truth.sum() + guess.sum()),
+        "sensitivity": both / truth.sum(),
+        "specificity": np.count_nonzero(~truth & ~guess) / (~truth).sum(),
+        "accuracy": (truth == guess).mean(),
+    }
+    assert {name: round(float(found[name]), 4) for name in known} == known
 
 
 def second(sample: Sample) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
