@@ -5,13 +5,12 @@ probabilities, which sorts no pixels: exact for scores rounded to a bin, otherwi
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 BINS = 65536  # even steps of the logit: probabilities near 0 and 1 keep their order too
 LOGIT_RANGE = 17.0  # beyond it float32 probabilities are 1
@@ -33,14 +32,19 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageScore:
-    """What one image, or several added, contribute to every metric."""
+class Tally:
+    """What one image, or several added, contribute to every metric of one class."""
 
-    counts: Counts
+    images: tuple[Counts, ...]  # one an image
     histogram: NDArray[np.int64]  # (2, BINS): pixels by truth and by bin of probability
 
-    def __add__(self, other: "ImageScore") -> "ImageScore":
-        return ImageScore(self.counts + other.counts, self.histogram + other.histogram)
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.images + other.images, self.histogram + other.histogram)
+
+    @property
+    def pooled(self) -> Counts:
+        """All pixels of all images, as if they were one image."""
+        return reduce(operator.add, self.images)
 
 
 def classify(probability: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
@@ -60,8 +64,8 @@ def score(
     mask: NDArray[np.uint8],
     fov: NDArray[np.bool_],
     threshold: float,
-) -> tuple[ImageScore, ...]:
-    """Counts and histogram of one image, for each foreground class against all else.
+) -> tuple[Tally, ...]:
+    """The tally of one image, for each foreground class against all else.
 
     Probability (F, H, W) in 0..1 and finite, mask (H, W) of class indices 0..F, fov (H, W).
     """
@@ -75,7 +79,7 @@ def score(
 
 def _score_class(
     p: NDArray[np.float32], predicted: NDArray[np.bool_], truth: NDArray[np.bool_]
-) -> ImageScore:
+) -> Tally:
     tp = int(np.count_nonzero(predicted & truth))
     fp = int(np.count_nonzero(predicted)) - tp
     fn = int(np.count_nonzero(truth)) - tp
@@ -84,7 +88,7 @@ def _score_class(
     scaled = (logit + np.float32(LOGIT_RANGE)) * np.float32(BINS / (2 * LOGIT_RANGE))
     bins = np.clip(scaled, 0, BINS - 1).astype(np.int64)
     histogram = np.bincount(bins + BINS * truth, minlength=2 * BINS).reshape(2, BINS)
-    return ImageScore(Counts(tp, fp, fn, p.size - tp - fp - fn), histogram)
+    return Tally((Counts(tp, fp, fn, p.size - tp - fp - fn),), histogram)
 
 
 def _ratio(part: int, whole: int, empty: float) -> float:
@@ -129,9 +133,13 @@ def auc_roc(histogram: NDArray[np.int64]) -> float:
 
     0.5, that of a blind ranking, when a class is absent.
     """
-    if not histogram.any(axis=1).all():
+    background, foreground = histogram.astype(np.float64)
+    pairs = background.sum() * foreground.sum()
+    if not pairs:
         return 0.5
-    return float(roc_auc_score(_TRUTH, _BIN, sample_weight=histogram.ravel()))
+    ranked_below = background.cumsum() - background / 2  # a tie counts half
+    # Not `@`, which wakes threads of its own beside those of other workers.
+    return float((foreground * ranked_below).sum() / pairs)
 
 
 def auc_pr(histogram: NDArray[np.int64]) -> float:
@@ -140,53 +148,44 @@ def auc_pr(histogram: NDArray[np.int64]) -> float:
     The share of foreground, which is that of a blind ranking, when a class is absent: 0 without
     foreground, 1 without background.
     """
-    if not histogram.any(axis=1).all():
-        return float(histogram[1].any())
-    return float(average_precision_score(_TRUTH, _BIN, sample_weight=histogram.ravel()))
+    background, foreground = histogram[:, ::-1].astype(np.float64)
+    found, alarms = foreground.cumsum(), background.cumsum()
+    if not found[-1]:
+        return 0.0
+    precisions = found / np.maximum(found + alarms, 1)
+    return float((foreground * precisions).sum() / found[-1])
 
 
-# Every bin twice, once as background and once as foreground; a histogram weighs them.
-_TRUTH = np.repeat([0, 1], BINS)
-_BIN = np.tile(np.arange(BINS), 2)
+def _mean(ratio: Callable[[Counts], float]) -> Callable[[Tally], float]:
+    return lambda tally: sum(map(ratio, tally.images)) / len(tally.images)
 
 
-def _mean(ratio: Callable[[Counts], float]) -> Callable[[Sequence[ImageScore]], float]:
-    return lambda images: sum(ratio(s.counts) for s in images) / len(images)
-
-
-# Name -> function of the scores of one image or more. `..._mean` averages over the images; all
+# Name -> function of the tally of one image or more. `..._mean` averages over the images; all
 # others add the pixels of all images first.
-METRICS: dict[str, Callable[[Sequence[ImageScore]], float]] = {
+METRICS: dict[str, Callable[[Tally], float]] = {
     "dice_mean": _mean(dice),
     "iou_mean": _mean(iou),
     "accuracy_mean": _mean(accuracy),
     "sensitivity_mean": _mean(sensitivity),
     "precision_mean": _mean(precision),
-    "dice_pooled": lambda images: dice(pooled(images).counts),
-    "iou": lambda images: iou(pooled(images).counts),
-    "accuracy": lambda images: accuracy(pooled(images).counts),
-    "sensitivity": lambda images: sensitivity(pooled(images).counts),
-    "specificity": lambda images: specificity(pooled(images).counts),
-    "precision": lambda images: precision(pooled(images).counts),
-    "auc_roc": lambda images: auc_roc(pooled(images).histogram),
-    "auc_pr": lambda images: auc_pr(pooled(images).histogram),
+    "dice_pooled": lambda tally: dice(tally.pooled),
+    "iou": lambda tally: iou(tally.pooled),
+    "accuracy": lambda tally: accuracy(tally.pooled),
+    "sensitivity": lambda tally: sensitivity(tally.pooled),
+    "specificity": lambda tally: specificity(tally.pooled),
+    "precision": lambda tally: precision(tally.pooled),
+    "auc_roc": lambda tally: auc_roc(tally.histogram),
+    "auc_pr": lambda tally: auc_pr(tally.histogram),
 }
 
 
-def pooled(images: Sequence[ImageScore]) -> ImageScore:
-    """All pixels of all images, at least one, as if they were one image."""
-    return reduce(operator.add, images)
-
-
-def summarize(images: Sequence[tuple[ImageScore, ...]]) -> dict[str, float]:
-    """Every metric of METRICS over at least one image; all values are finite.
+def summarize(images: Iterable[tuple[Tally, ...]]) -> dict[str, float]:
+    """Every metric of METRICS over at least one image, taken one by one; all values are finite.
 
     Of several foreground classes it is the mean over them, and `NAME_classK` is that of class K.
     """
-    classes = [
-        {name: metric(scores) for name, metric in METRICS.items()}
-        for scores in zip(*images, strict=True)
-    ]
+    tallies = reduce(lambda sofar, image: tuple(map(operator.add, sofar, image)), images)
+    classes = [{name: metric(tally) for name, metric in METRICS.items()} for tally in tallies]
     if len(classes) == 1:
         return classes[0]
     values = {name: sum(each[name] for each in classes) / len(classes) for name in METRICS}

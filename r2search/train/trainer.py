@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from r2search.records import EpochReport
 from r2search.train.hardware import Hardware, place_images, place_model, training_step
 from r2search.train.inference import Predictor
 from r2search.train.losses import LOSSES
-from r2search.train.metrics import score, summarize
+from r2search.train.metrics import Tally, score, summarize
 from r2search.train.optim import Plateau, build_optimizer, lr_at
 
 CHECK_STEPS = 16  # between looks at the losses: each look waits for the device
@@ -33,11 +33,16 @@ def evaluate(
     At native resolution, inside the field of view, at the threshold of the config.
     """
     threshold = predictor.config.inference.threshold
-    scores = {}
-    for sample in samples:
-        probability = predictor.probability(sample.image, sample.fov)
-        scores[sample.id] = score(probability, sample.mask, sample.fov, threshold)
-    return summarize(list(scores.values())), [(id, summarize([s])) for id, s in scores.items()]
+    per_image = []
+
+    def tallies() -> Iterator[tuple[Tally, ...]]:  # one by one: a tally holds a megabyte a class
+        for sample in samples:
+            probability = predictor.probability(sample.image, sample.fov)
+            tally = score(probability, sample.mask, sample.fov, threshold)
+            per_image.append((sample.id, summarize([tally])))
+            yield tally
+
+    return summarize(tallies()), per_image
 
 
 class Trainer:

@@ -135,7 +135,7 @@ def test_two_channels_by_softmax_are_one_by_sigmoid(
     values = [LOSSES[name](logits, masks, FOV, weights) for logits in (one, two)]
     assert values[1].item() == pytest.approx(values[0].item(), rel=1e-4, abs=1e-5)
     for value in values:
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
     assert one.grad is not None
     assert two.grad is not None
     for channel, sign in ((1, 1), (0, -1)):
@@ -171,7 +171,7 @@ def test_pixels_outside_the_field_of_view_contribute_nothing(name: str, head: st
     other_logits[..., 3], other_masks[..., 3] = -7.0, 1
     logits = other_logits.requires_grad_()
     value = LOSSES[name](logits, other_masks, FOV, 1.0)
-    value.backward()
+    value.backward()  # type: ignore[no-untyped-call]
     assert value.item() == loss(name, given_logits, given_masks)
     assert logits.grad is not None
     assert not logits.grad[..., 3].any()
@@ -184,7 +184,7 @@ def test_batch_outside_the_field_of_view_has_loss_0_and_no_gradient(name: str, h
     given_logits, masks = HEADS[head]
     logits = given_logits.clone().requires_grad_()
     value = LOSSES[name](logits, masks, torch.zeros_like(FOV), 1.0)
-    value.backward()
+    value.backward()  # type: ignore[no-untyped-call]
     assert value.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()

@@ -1,6 +1,7 @@
 """Epochs of a tiny network on made-up images: it learns, repeats itself, and fails loudly."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +24,11 @@ TINY: dict[str, Any] = {
 }
 
 
-def tiny(**train: Any) -> TrialConfig:
-    return TrialConfig.model_validate({**TINY, "train": {**TINY["train"], **train}})
+def tiny(data: Any = None, model: Any = None, **train: Any) -> TrialConfig:
+    changes = {"data": data or {}, "model": model or {}, "train": train}
+    return TrialConfig.model_validate(
+        {name: {**section, **changes.get(name, {})} for name, section in TINY.items()}
+    )
 
 
 def sample(number: int) -> Sample:
@@ -42,9 +46,30 @@ def sample(number: int) -> Sample:
     )
 
 
+def sample_of_three(number: int) -> Sample:
+    """Noise with a bright disc, class 1, and a dark square, class 2; one in three has no square."""
+    plain = sample(number)
+    rng = np.random.default_rng(number)
+    top, left = rng.integers(0, 34), rng.integers(4, 26)
+    image, mask = plain.image.copy(), plain.mask.copy()
+    if number % 3:
+        image[top : top + 14, left : left + 14] //= 4
+        mask[top : top + 14, left : left + 14] = 2
+    return replace(plain, image=image, mask=mask)
+
+
 @pytest.fixture(scope="module")
 def samples() -> SampleSet:
-    made = tuple(sample(number) for number in range(6))
+    return split(sample)
+
+
+@pytest.fixture(scope="module")
+def three_classes() -> SampleSet:
+    return split(sample_of_three)
+
+
+def split(draw: Callable[[int], Sample]) -> SampleSet:
+    made = tuple(draw(number) for number in range(6))
     return SampleSet(
         reader="made",
         synthetic=True,
@@ -71,6 +96,57 @@ def test_network_learns_and_reports_every_metric(samples: SampleSet) -> None:
     seconds = reports[0].seconds
     assert set(seconds) == {"train", "feed", "validate"}
     assert 0 < seconds["feed"] < seconds["train"]
+
+
+THREE: dict[str, Any] = {"data": {"labels": [1, 2]}, "model": {"classes": 3}}
+
+
+@pytest.mark.parametrize("loss", ["bce_dice", "focal"])
+def test_network_learns_two_foreground_classes(three_classes: SampleSet, loss: str) -> None:
+    config = tiny(**THREE, loss=loss, class_weights=(1.0, 2.0, 2.0), epoch_pixels=16000)
+    training = trainer(config, three_classes, horizon=5)
+    reports = [training.run_epoch() for _ in range(5)]
+    last = reports[-1].metrics
+    assert last["train/loss"] < 0.7 * reports[0].metrics["train/loss"]
+    assert min(last["val/dice_pooled_class1"], last["val/dice_pooled_class2"]) > 0.5
+    assert last["val/dice_pooled"] == pytest.approx(
+        (last["val/dice_pooled_class1"] + last["val/dice_pooled_class2"]) / 2
+    )
+    own = {f"val/{name}_class{index}" for name in METRICS for index in (1, 2)}
+    assert set(last) == {f"val/{name}" for name in METRICS} | own | {"train/loss", "train/lr"}
+
+
+def test_two_channels_learn_one_foreground_class(samples: SampleSet) -> None:
+    training = trainer(tiny(model={"classes": 2}), samples)
+    reports = [training.run_epoch() for _ in range(4)]
+    assert reports[-1].metrics["val/dice_mean"] > 0.8
+    assert set(reports[0].metrics) == {f"val/{n}" for n in METRICS} | {"train/loss", "train/lr"}
+
+
+WHOLE = {"resize": 64, "aspect": "stretch", "patch_size": 64}
+
+
+def test_whole_images_of_one_size_are_learnt_and_scored_at_their_own(samples: SampleSet) -> None:
+    training = trainer(tiny(WHOLE, batch_size=2, epoch_pixels=8 * 64**2), samples)
+    reports = [training.run_epoch() for _ in range(4)]
+    assert {report.pixels for report in reports} == {8 * 64 * 64}
+    assert reports[-1].metrics["val/dice_mean"] > 0.8
+    val = samples.val[0]
+    assert training.predictor.probability(val.image).shape == (1, *val.mask.shape)
+
+
+def test_a_patch_is_no_larger_than_the_images_are_made(samples: SampleSet) -> None:
+    training = trainer(tiny(WHOLE | {"patch_size": 512}, epoch_pixels=8 * 64**2), samples)
+    assert training.run_epoch().pixels == 8 * 64 * 64
+
+
+@pytest.mark.parametrize("standardize", ["dataset", "unit"])  # the other tests have `image`
+def test_network_learns_however_images_are_standardised(
+    samples: SampleSet, standardize: str
+) -> None:
+    training = trainer(tiny({"standardize": standardize}), samples, horizon=8)
+    reports = [training.run_epoch() for _ in range(8)]
+    assert reports[-1].metrics["val/dice_mean"] > 0.7
 
 
 def test_epoch_has_its_fixed_number_of_pixels(samples: SampleSet) -> None:
@@ -140,6 +216,11 @@ def test_mask_of_grey_levels_is_refused(samples: SampleSet) -> None:
         trainer(tiny(), bad)
 
 
+def test_a_class_too_many_is_refused(three_classes: SampleSet) -> None:
+    with pytest.raises(AssertionError, match="image1"):
+        trainer(tiny(), three_classes)
+
+
 def test_weights_are_contiguous_copies(samples: SampleSet) -> None:
     last = Hardware("cpu", "float32", "channels_last", 1)
     training = Trainer(tiny(), samples, horizon=1, hardware=last)
@@ -154,7 +235,7 @@ def test_weights_are_contiguous_copies(samples: SampleSet) -> None:
 def test_evaluation_repeats_the_validation_of_the_report(samples: SampleSet) -> None:
     training = trainer(tiny(), samples)
     report = training.run_epoch()
-    metrics, images = evaluate(training.model, samples.val, tiny().inference, FLOAT)
+    metrics, images = evaluate(training.predictor, samples.val)
     assert {f"val/{name}": value for name, value in metrics.items()}.items() <= (
         report.metrics.items()
     )
