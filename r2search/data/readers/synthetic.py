@@ -5,14 +5,15 @@ The same numbers, and so the same pictures, are drawn every time.
 """
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from r2search.config import DataConfig
+from r2search.data.readers.drawing import Floats, Place, as_read, blob, clouds, stroke
 from r2search.data.samples import Sample, rng_for
 
 SEED = 20260101  # of the whole data set
@@ -20,13 +21,13 @@ SUBJECTS = 8
 SHAPE = (384, 400)
 CENTRE = (192.0, 200.0)
 RADIUS = 184.0  # of the circular field of view, pixels
-MARGIN = 12  # around the canvas, so that a stroke may cross its edge
 
 # Absorption by blood, in red, green and blue light: vessels show best in green.
 BLOOD = np.array([0.30, 0.78, 0.55])
 
-Floats = NDArray[np.float64]
-Place = tuple[float, float]  # y, x
+_clouds = partial(clouds, shape=SHAPE)
+_blob = partial(blob, shape=SHAPE)
+_stroke = partial(stroke, shape=SHAPE)
 
 
 def synthetic_retina(root: Path | None, config: DataConfig) -> list[Sample]:
@@ -38,13 +39,13 @@ def synthetic_retina(root: Path | None, config: DataConfig) -> list[Sample]:
     thinner and leaves faint vessels out.
     """
     return [
-        _photograph(subject, eye, config.channels == "grey")
+        as_read(_photograph(subject, eye), config)
         for subject in range(1, SUBJECTS + 1)
         for eye in "LR"
     ]
 
 
-def _photograph(subject: int, eye: str, grey: bool) -> Sample:
+def _photograph(subject: int, eye: str) -> Sample:
     name = f"{subject:02d}{eye}"
     rows, columns = np.indices(SHAPE)
     from_centre = np.hypot(rows - CENTRE[0], columns - CENTRE[1])
@@ -64,7 +65,7 @@ def _photograph(subject: int, eye: str, grey: bool) -> Sample:
     image = _camera(image, rng_for(SEED, "camera", name), from_centre)
     pixels = np.where(fov[..., None], image, image // 64).astype(np.uint8)
     return Sample(
-        image=np.asarray(Image.fromarray(pixels).convert("L"))[..., None] if grey else pixels,
+        image=pixels,
         mask=_drawn(points, fov),
         fov=fov,
         subject=f"{subject:02d}",
@@ -112,26 +113,6 @@ def _vessel_tree(rng: np.random.Generator, disc: Place, fovea: Place, temporal: 
     return np.array(rows)
 
 
-def _stroke(points: Floats, weights: Floats) -> Floats:
-    """Discs at (y, x, radius, ...) with edges one pixel soft; the highest weight wins."""
-    height, width = SHAPE
-    canvas = np.zeros((height + 2 * MARGIN, width + 2 * MARGIN))
-    reach = np.ceil(points[:, 2] + 0.5).astype(int)
-    for size in np.unique(reach):
-        chosen = reach == size
-        y, x, radius = points[chosen, :3].T
-        row, column = np.rint(y).astype(int), np.rint(x).astype(int)
-        room = MARGIN - size
-        inside = (row >= -room) & (row < height + room)
-        inside &= (column >= -room) & (column < width + room)
-        dy, dx = np.mgrid[-size : size + 1, -size : size + 1].reshape(2, -1, 1)
-        distance = np.hypot(row + dy - y, column + dx - x)
-        value = np.clip(radius + 0.5 - distance, 0, 1) * weights[chosen]
-        place = (row + dy + MARGIN)[:, inside], (column + dx + MARGIN)[:, inside]
-        np.maximum.at(canvas, place, value[:, inside])
-    return canvas[MARGIN:-MARGIN, MARGIN:-MARGIN]
-
-
 def _drawn(points: Floats, fov: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The mask of an observer who draws no line thinner than a pixel."""
     wide = points.copy()
@@ -159,25 +140,6 @@ def _absorption(points: Floats) -> Floats:
     midline = points[(darkness < 0.9) & (radius > 1.5)]
     midline[:, 2] *= 0.25
     return dark - 0.22 * _stroke(midline, np.ones(len(midline)))
-
-
-def _clouds(rng: np.random.Generator, cells: int) -> Floats:
-    """Smooth noise, mean 0 and deviation about 1, with some `cells` blobs across the picture."""
-    knots = np.arange(-1, cells + 2)
-    down, across = (
-        np.exp(-((np.linspace(0, cells, size)[:, None] - knots) ** 2)) for size in SHAPE
-    )
-    smooth: Floats = down @ rng.normal(0, 1, (len(knots), len(knots))) @ across.T
-    smooth -= smooth.mean()
-    smooth /= smooth.std()
-    return smooth
-
-
-def _blob(centre: Place, size: float, stretch: float = 1.0) -> Floats:
-    """A Gaussian bump of height 1, `stretch` times as tall as wide."""
-    down = np.exp(-0.5 * ((np.arange(SHAPE[0]) - centre[0]) / (size * stretch)) ** 2)
-    across = np.exp(-0.5 * ((np.arange(SHAPE[1]) - centre[1]) / size) ** 2)
-    return np.outer(down, across)
 
 
 def _somewhere(rng: np.random.Generator, reach: float) -> Place:
