@@ -8,35 +8,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from r2search.config import DataConfig, Misuse
+from r2search.config import DataConfig, Misuse, PoolMember
 from r2search.data import (
     FIELDS_OF_VIEW,
+    POOL,
     READERS,
     SYNTHETIC,
-    USUAL_SPLITS,
     field_of_view,
     load,
     read,
     resolve,
 )
+from r2search.data.prepare import mask_at_most
 from r2search.data.samples import Sample, SampleSet, fingerprint
 
 Make = Callable[..., Path]
+FILED = sorted({*READERS} - {POOL, *SYNTHETIC})  # readers of a folder
+
+
+@pytest.fixture(scope="module")
+def roots(makers: dict[str, Make], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny data set for each reader of a folder, in its layout."""
+    return {name: make(tmp_path_factory.mktemp(name)) for name, make in makers.items()}
 
 
 @pytest.fixture(params=READERS, scope="module")
-def config(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    make_folder: Make,
-    make_chase: Make,
-) -> DataConfig:
-    """Each reader, pointed at a tiny data set in its layout; synthetic ones need none."""
-    makers = {"folder": make_folder, "chase_db1": make_chase}
+def config(request: pytest.FixtureRequest, roots: dict[str, Path]) -> DataConfig:
+    """Each reader, pointed at its tiny data set; the pool, at two."""
     name = request.param
-    assert name in makers or name in SYNTHETIC, f"{name}: add a tiny data set to this suite"
-    root = makers[name](tmp_path_factory.mktemp(name)) if name in makers else None
-    return DataConfig(reader=name, root=root)
+    if name == POOL:
+        members = tuple(PoolMember(reader=n, root=roots[n]) for n in ("chase_db1", "stare"))
+        return DataConfig(reader=name, pool=members)
+    assert name in roots or name in SYNTHETIC, f"{name}: add a tiny data set to `makers`"
+    return DataConfig(reader=name, root=roots.get(name))
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +56,19 @@ def test_a_reader_gives_samples_as_the_contract_says(data: SampleSet) -> None:
     for sample in all_samples(data):
         size = sample.image.shape[:2]
         assert sample.image.dtype == np.uint8
-        assert sample.image.shape[2] == 3
+        assert sample.image.shape[2] == data.channels
         assert sample.mask.dtype == np.uint8
         assert sample.fov.dtype == np.bool_
         assert sample.mask.shape == sample.fov.shape == size
-        assert set(np.unique(sample.mask)) == {0, 1}
+        assert set(np.unique(sample.mask)) <= {0, 1}
         assert sample.fov.any()
         assert sample.subject
+        assert sample.part in {"train", "val", "test", None}
         if sample.second_mask is not None:
             assert sample.second_mask.dtype == np.uint8
             assert sample.second_mask.shape == size
             assert set(np.unique(sample.second_mask)) <= {0, 1}
+    assert any(sample.mask.any() for sample in data.train)
 
 
 def test_ids_are_unique_and_usable_as_file_names(data: SampleSet, tmp_path: Path) -> None:
@@ -72,13 +78,23 @@ def test_ids_are_unique_and_usable_as_file_names(data: SampleSet, tmp_path: Path
     assert len(list(tmp_path.glob("*.check"))) == len(ids)
 
 
+# Of synthetic readers the next test says so: drawing takes seconds.
+@pytest.mark.parametrize("config", sorted({*READERS} - SYNTHETIC), indirect=True)
 def test_a_reader_gives_the_same_data_again(config: DataConfig, data: SampleSet) -> None:
     assert data.fingerprint == fingerprint(read(config))
 
 
-def test_grey_gives_one_channel(config: DataConfig) -> None:
-    grey = config.model_copy(update={"channels": "grey"})
-    assert {sample.image.shape[2] for sample in read(grey)} == {1}
+def test_images_are_reduced_and_grey_where_asked_and_else_the_same(
+    config: DataConfig, data: SampleSet
+) -> None:
+    originals = {sample.id: sample for sample in all_samples(data)}
+    side = max(max(sample.mask.shape) for sample in originals.values()) // 2
+    found = read(config.model_copy(update={"max_side": side, "channels": "grey"}))
+    assert {sample.id for sample in found} == set(originals)
+    for sample in found:
+        assert sample.image.shape == (*sample.mask.shape, 1)
+        assert sample.fov.shape == sample.mask.shape
+        assert (sample.mask == mask_at_most(originals[sample.id].mask, side)).all()
 
 
 def test_loading_splits_by_subject_into_three_parts(config: DataConfig, data: SampleSet) -> None:
@@ -88,13 +104,25 @@ def test_loading_splits_by_subject_into_three_parts(config: DataConfig, data: Sa
     assert data.reader == config.reader
     assert data.synthetic == (config.reader in SYNTHETIC)
     assert data.split == "by_subject"
-    assert data.channels == 3
     assert data.notes == ()
+
+
+@pytest.mark.parametrize("reader", FILED)
+def test_the_folder_of_another_kind_is_answered_with_what_was_expected_and_found(
+    reader: str, roots: dict[str, Path]
+) -> None:
+    for other, root in roots.items():
+        if other == reader:
+            continue
+        found = min(path.name for path in root.iterdir())
+        with pytest.raises(Misuse, match=f"expected .*; found {found}.*--reader") as caught:
+            read(DataConfig(reader=reader, root=root))
+        assert "\n" not in str(caught.value)
 
 
 def test_the_tables_name_readers_only() -> None:
     assert SYNTHETIC <= set(READERS)
-    assert set(USUAL_SPLITS) <= set(READERS)
+    assert set(FIELDS_OF_VIEW) <= set(READERS)
 
 
 def test_importing_the_table_loads_no_reader_and_nothing_large() -> None:
@@ -177,9 +205,9 @@ def test_field_of_view_of_a_new_image_is_that_of_the_samples(
     config: DataConfig, data: SampleSet
 ) -> None:
     for sample in all_samples(data):
-        found = field_of_view(config.reader, sample.image)
-        if config.reader not in FIELDS_OF_VIEW:
+        found = field_of_view(config, sample.image)
+        if config.reader not in {POOL, *FIELDS_OF_VIEW}:
             assert found is None
             continue
-        assert found is not None
+        assert found is not None  # the pool is of fundus photographs only
         assert 2 * (found & sample.fov).sum() / (found.sum() + sample.fov.sum()) >= 0.99
