@@ -172,7 +172,7 @@ def assignments(options: argparse.Namespace) -> dict[str, Any]:
     """Flags as dotted keys over the space file; `--set` comes last and wins."""
     given: dict[str, Any] = {}
     if options.data is not None:
-        given |= {"data.root": options.data, "data.otherwise": "error"}
+        given |= {"data.root": options.data, "data.pool": [], "data.otherwise": "error"}
     flags = {"reader": "data.reader", "seed": "search.seed", "time": "budget.time"}
     flags |= {"trials": "budget.trials", "workers": "resources.workers"}
     for flag, key in flags.items():
@@ -187,6 +187,8 @@ def assignments(options: argparse.Namespace) -> dict[str, Any]:
             given[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise Misuse(f"--set {item}: the value is not YAML; put it in quotes") from None
+    if given.get("data.pool"):  # as by --data: nothing stands in for folders that a person named
+        given = {"data.root": None, "data.otherwise": "error"} | given
     return given
 
 

@@ -82,7 +82,12 @@ def convert(key: str, value: Any, where: str, source: Source) -> Any:
     try:
         return _adapter(key).validate_python(undo_yaml(value, SETTINGS[key].annotation))
     except ValidationError as error:
-        raise source.error(where, sentence(error.errors())) from None
+        items = error.errors()
+        loc = items[0]["loc"]
+        if loc and isinstance(loc[0], int):  # within a list; of a union, the name of an arm
+            where = ".".join([where, *map(str, loc)])
+            items = items[:1]
+        raise source.error(where, sentence(items)) from None
     except ValueError as error:
         raise source.error(where, f"{error}, got {value}") from None
 

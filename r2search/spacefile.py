@@ -235,6 +235,8 @@ _REWORDED = {
     "model_type": "expected a mapping (key: value)",
     "dict_type": "expected a mapping (key: value)",
     "list_type": "expected a list",
+    "tuple_type": "expected a list",
+    "extra_forbidden": "unknown key; remove it",
     "too_short": "has too few items",
     "string_pattern_mismatch": "use letters, digits, `.`, `_` and `-`, a letter or digit first",
 }

@@ -133,8 +133,6 @@ def prepare(study: Study) -> tuple[Study, SampleSet]:
             f"metric.name: unknown metric {study.metric.name!r}; {hint(study.metric.name, known)}"
         )
     data = resolve(study.fixed.data)
-    if data.root is not None:
-        data = data.model_copy(update={"root": data.root.expanduser().resolve()})
     wanted = channels_of(study)
     reading = "grey" if wanted == {"grey"} else "rgb"
     samples = load(data.model_copy(update={"channels": reading}), seed=study.search.seed)

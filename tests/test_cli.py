@@ -67,6 +67,7 @@ def test_flags_are_settings_over_the_space_file() -> None:
     flags = "--data photos --reader folder --time 1m30s --trials 7 --workers 2 --seed 0".split()
     assert given(*flags) == {
         "data.root": "photos",
+        "data.pool": [],
         "data.otherwise": "error",  # who names a folder does not get synthetic images instead
         "data.reader": "folder",
         "budget.time": 90.0,
@@ -187,7 +188,7 @@ DAMAGES: dict[str, tuple[Callable[[], object], str]] = {
     "grey": (lambda: save("ok/images/b.png", HALF), "images/b.png: is grey where RGB is expected"),
     "alpha": (
         lambda: Image.new("RGBA", (48, 40)).save("ok/images/b.png"),
-        "images/b.png: has an alpha channel; save it without",
+        "images/b.png: has transparent pixels; save it without",
     ),
     "16 bit": (
         lambda: save("ok/images/b.png", HALF.astype(np.uint16)),
@@ -228,7 +229,8 @@ def test_several_bad_files_are_listed_together(here: Path, capsys: Capture) -> N
 def test_an_empty_folder_is_refused(here: Path, capsys: Capture) -> None:
     Path("empty").mkdir()
     message = refused("tune --space general.yaml --data empty".split(), capsys)
-    assert "empty: expected images/ with pictures and masks/ with their masks; found an" in message
+    assert "empty: expected images/ with pictures and masks/" in message
+    assert "or manifest.csv; found an empty folder" in message
 
 
 def test_images_of_one_subject_are_refused(here: Path, write_folder: Make, capsys: Capture) -> None:

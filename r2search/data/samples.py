@@ -4,6 +4,7 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from r2search.config import Misuse
 
 Part = Literal["train", "val", "test"]
+Split = Literal["by_subject", "within_subject"]
 
 MIN_STD = 1.0  # one grey level: the noise of an almost constant image is not blown up
 
@@ -28,6 +30,7 @@ class Sample:
     second_mask: NDArray[np.uint8] | None = None  # a second human observer's
     part: Part | None = None  # of the official split, where there is one
     spacing: tuple[float, float] | None = None  # mm from pixel to pixel, down and across
+    source: str = ""  # the member of a pool that it comes from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +53,7 @@ class SampleSet:
 
 
 Parts = tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[Sample, ...]]  # train, val, test
-Fractions = tuple[float, float, float]
+TRAIN, VAL, TEST = 0.6, 0.2, 0.2  # shares of the subjects
 
 
 def rng_for(seed: int, *name: str | int) -> np.random.Generator:
@@ -58,27 +61,53 @@ def rng_for(seed: int, *name: str | int) -> np.random.Generator:
     return np.random.default_rng([seed, *(zlib.crc32(str(part).encode()) for part in name)])
 
 
-def split_by_subject(
-    samples: Sequence[Sample], fractions: Fractions = (0.6, 0.2, 0.2), *, seed: int
-) -> Parts:
-    """Train, validation and test, no subject in two of them, subjects drawn by `seed`.
+def split(samples: Sequence[Sample], how: Split, *, seed: int) -> Parts:
+    """Train, validation and test, as `how` says; by subject, an official split goes first.
+
+    The sources of a pool are split one by one, each by a stream of its own, and put together: who
+    is in the test part of one does not depend on the others. A source that cannot be split is a
+    Misuse that names it.
+    """
+    sources: dict[str, list[Sample]] = {}
+    for sample in samples:
+        sources.setdefault(sample.source, []).append(sample)
+    parts = []
+    for source, own in sources.items():
+        rng = rng_for(seed, "split", source) if source else rng_for(seed, "split")
+        try:
+            parts.append(_split_source(own, how, rng))
+        except Misuse as error:
+            raise Misuse(f"{source}: {error}" if source else str(error)) from None
+    if not parts:
+        raise Misuse("there are no images to split; point --data to a folder that has some")
+    train, val, test = (tuple(chain.from_iterable(part)) for part in zip(*parts, strict=True))
+    return train, val, test
+
+
+def _split_source(samples: Sequence[Sample], how: Split, rng: np.random.Generator) -> Parts:
+    if how == "within_subject":
+        return split_within_subject(samples, rng=rng)
+    return split_by_part(samples, rng=rng) or split_by_subject(samples, rng=rng)
+
+
+def split_by_subject(samples: Sequence[Sample], *, rng: np.random.Generator) -> Parts:
+    """Train, validation and test, no subject in two of them, subjects drawn by `rng`.
 
     Three subjects or more: each part has at least one. Two: test is empty. One: Misuse.
     """
     subjects = sorted({sample.subject for sample in samples})
     if len(subjects) == 1:
+        those = f"all {len(samples)} images are" if len(samples) > 1 else "the only image is"
         raise Misuse(
-            f"all {len(samples)} images are of one subject ({subjects[0]}), and a score needs a "
-            "subject that was not trained on; add images of others, or accept images of one "
-            "subject on both sides: --set data.split=within_subject"
+            f"{those} of one subject ({subjects[0]}), and a score needs a subject that was not "
+            "trained on; add images of others, or accept images of one subject on both sides: "
+            "--set data.split=within_subject"
         )
     keys = [sample.subject for sample in samples]
-    return _parts(samples, keys, _sides(subjects, fractions, seed))
+    return _parts(samples, keys, _sides(subjects, rng))
 
 
-def split_within_subject(
-    samples: Sequence[Sample], fractions: Fractions = (0.6, 0.2, 0.2), *, seed: int
-) -> Parts:
+def split_within_subject(samples: Sequence[Sample], *, rng: np.random.Generator) -> Parts:
     """As `split_by_subject`, but image by image: images of one subject may be on two sides."""
     if len(samples) == 1:
         raise Misuse(
@@ -86,12 +115,10 @@ def split_within_subject(
             "trained on; add an image"
         )
     keys = [sample.id for sample in samples]
-    return _parts(samples, keys, _sides(sorted(keys), fractions, seed))
+    return _parts(samples, keys, _sides(sorted(keys), rng))
 
 
-def split_by_part(
-    samples: Sequence[Sample], fractions: Fractions = (0.6, 0.2, 0.2), *, seed: int
-) -> Parts | None:
+def split_by_part(samples: Sequence[Sample], *, rng: np.random.Generator) -> Parts | None:
     """The official split that the samples name; None unless all do, and name `train` and another.
 
     A part that the official split leaves out, validation or test, is drawn by subject from its
@@ -111,31 +138,35 @@ def split_by_part(
                 f"{sample.id}: its subject {sample.subject} is in {owner[sample.subject]} and in "
                 f"{sample.part}; put all images of a subject into one part of the split"
             )
-    for missing, fraction in (("val", fractions[1]), ("test", fractions[2])):
+    for missing, fraction in (("val", VAL), ("test", TEST)):
         if missing not in named:
-            subjects = sorted({sample.subject for sample in parts["train"]})
-            if len(subjects) < 2:
-                raise Misuse(
-                    f"the official training part is of one subject ({subjects[0]}), so that no "
-                    f"{missing} part can be drawn from it; add images of others"
-                )
-            share = fraction / (fractions[0] + fraction)
-            count = max(1, min(round(share * len(subjects)), len(subjects) - 1))
-            order = rng_for(seed, "split").permutation(len(subjects))
-            drawn = {subjects[i] for i in order[:count]}
+            drawn = _some_subjects(parts["train"], missing, fraction, rng)
             parts[missing] = [s for s in parts["train"] if s.subject in drawn]
             parts["train"] = [s for s in parts["train"] if s.subject not in drawn]
     return tuple(parts["train"]), tuple(parts["val"]), tuple(parts["test"])
 
 
-def _sides(keys: list[str], fractions: Fractions, seed: int) -> dict[str, int]:
-    """Each key's part (0 train, 1 validation, 2 test)."""
+def _some_subjects(
+    training: list[Sample], missing: str, fraction: float, rng: np.random.Generator
+) -> set[str]:
+    """Those that leave the training part for one that is missing."""
+    subjects = sorted({sample.subject for sample in training})
+    if len(subjects) == 1:
+        raise Misuse(
+            f"the official training part is of one subject ({subjects[0]}), so that no {missing} "
+            "part can be drawn from it; add images of others"
+        )
+    share = fraction / (TRAIN + fraction)
+    count = max(1, min(round(share * len(subjects)), len(subjects) - 1))
+    return {subjects[i] for i in rng.permutation(len(subjects))[:count]}
+
+
+def _sides(keys: list[str], rng: np.random.Generator) -> dict[str, int]:
+    """Each key's part (0 train, 1 validation, 2 test); two keys or more."""
     total = len(keys)
-    if total == 0:
-        raise Misuse("there are no images to split; point --data to a folder that has some")
-    num_val = max(1, min(round(total * fractions[1]), total - 2))
-    num_test = max(1, min(round(total * fractions[2]), total - 1 - num_val)) if total > 2 else 0
-    order = [keys[i] for i in rng_for(seed, "split").permutation(total)]
+    num_val = max(1, min(round(total * VAL), total - 2))
+    num_test = max(1, min(round(total * TEST), total - 1 - num_val)) if total > 2 else 0
+    order = [keys[i] for i in rng.permutation(total)]
     side = [1] * num_val + [2] * num_test + [0] * (total - num_val - num_test)
     return dict(zip(order, side, strict=True))
 
