@@ -87,6 +87,33 @@ def test_formats_may_be_mixed(tmp_path: Path, make_folder: Make, picture: Draw) 
     assert [s.id for s in folder(tmp_path, CONFIG)] == ["a", "b"]
 
 
+def test_masks_may_have_several_classes(tmp_path: Path, make_folder: Make) -> None:
+    make_folder(tmp_path, ("a", "b"))
+    pixels = np.zeros((20, 24), np.uint8)
+    pixels[3:6], pixels[10:12] = 80, 40
+    Image.fromarray(pixels).save(tmp_path / "masks" / "a.png")
+    config = DataConfig(labels=(40, 80, 255))
+    organs, stroke = (s.mask for s in folder(tmp_path, config))
+    assert (organs == np.select([pixels == 40, pixels == 80], [1, 2])).all()
+    assert set(np.unique(stroke)) == {0, 3}
+    with pytest.raises(Misuse, match=r"masks/b.png: .* not in data.labels \[40, 80\] \(255\)"):
+        folder(tmp_path, DataConfig(labels=(40, 80)))
+
+
+def test_large_images_are_reduced_on_loading(tmp_path: Path, make_folder: Make, mask: Draw) -> None:
+    make_folder(tmp_path, ("a",))
+    (tmp_path / "fov").mkdir()
+    for kind in ("images", "masks", "fov"):
+        with Image.open(tmp_path / (kind if kind != "fov" else "masks") / "a.png") as small:
+            # Whole multiples, so that the small pictures come back.
+            small.resize((240, 200), Image.Resampling.NEAREST).save(tmp_path / kind / "a.png")
+    (sample,) = folder(tmp_path, DataConfig(max_side=120))
+    assert sample.image.shape == (100, 120, 3)
+    expected = np.asarray(mask(0)).repeat(5, axis=0).repeat(5, axis=1) > 0
+    assert (sample.mask == expected).all()
+    assert (sample.fov == expected).all()
+
+
 def test_grey_images_are_read_when_asked_for(tmp_path: Path, make_folder: Make) -> None:
     samples: list[Sample] = folder(make_folder(tmp_path), DataConfig(channels="grey"))
     assert {s.image.shape for s in samples} == {(20, 24, 1)}
@@ -206,7 +233,9 @@ def test_several_problems_are_told_together(
     Image.new("L", (24, 20)).save(masks / "c.png")
     picture(4).convert("L").save(masks / "d.png")
     picture(5).convert("L").save(images / "e.png")
-    picture(6).convert("RGBA").save(images / "f.png")
+    glass = picture(6)
+    glass.putalpha(100)
+    glass.save(images / "f.png")
     mask(7, height=10).save(masks / "g.png")
     told = problems(tmp_path)
     assert [line.split(":")[0] for line in told] == [
