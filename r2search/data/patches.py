@@ -9,9 +9,10 @@ from r2search.config import Misuse
 
 
 def resized_shape(
-    height: int, width: int, resize: Literal["native"] | int, aspect: Literal["keep", "stretch"]
+    shape: tuple[int, int], resize: Literal["native"] | int, aspect: Literal["keep", "stretch"]
 ) -> tuple[int, int]:
     """Height and width of an image after `data.resize` and `data.aspect`, each at least 1."""
+    height, width = shape
     if resize == "native":
         return height, width
     if aspect == "stretch":

@@ -55,7 +55,7 @@ class Preparation:
 
     def shape(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         """Height and width after resizing."""
-        return resized_shape(*image.shape[:2], self.config.resize, self.config.aspect)
+        return resized_shape(image.shape[:2], self.config.resize, self.config.aspect)
 
     def scale(self, prepared: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What to subtract from a prepared image, then to divide by: float32, one a channel."""
@@ -77,16 +77,23 @@ def fit_preparation(config: DataConfig, samples: Iterable[Sample]) -> Preparatio
     bare = Preparation(config)
     if config.standardize != "dataset":
         return bare
-    mean, std = moments(sum(histograms(bare.image(sample.image)) for sample in samples))
+    counts = [histograms(bare.image(sample.image)) for sample in samples]
+    mean, std = moments(np.sum(counts, axis=0))
     return Preparation(config, tuple(mean.tolist()), tuple(std.tolist()))
 
 
 def resize(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """An image (H, W, C) in another height and width."""
-    smaller = shape[0] * shape[1] < image.shape[0] * image.shape[1]
-    way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    resized = cv2.resize(image, shape[::-1], interpolation=way)
-    return np.asarray(resized, np.uint8).reshape(*shape, image.shape[2])
+    """An image (H, W, C) in another height and width.
+
+    An axis that shrinks is averaged, one that grows is interpolated: areas first, where a stretch
+    does both.
+    """
+    smaller = min(shape[0], image.shape[0]), min(shape[1], image.shape[1])
+    for size, way in ((smaller, cv2.INTER_AREA), (shape, cv2.INTER_LINEAR)):
+        if image.shape[:2] != size:
+            resized = cv2.resize(image, size[::-1], interpolation=way)
+            image = np.asarray(resized, np.uint8).reshape(*size, image.shape[2])
+    return image
 
 
 def at_most(image: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
@@ -94,14 +101,14 @@ def at_most(image: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     longer = max(image.shape[:2])
     if side is None or longer <= side:
         return image
-    return resize(image, resized_shape(*image.shape[:2], side, "keep"))
+    return resize(image, resized_shape(image.shape[:2], side, "keep"))
 
 
 def mask_at_most(mask: NDArray[np.uint8], side: int | None) -> NDArray[np.uint8]:
     """A mask (H, W) as `at_most` has it; class indices are not mixed."""
     if side is None or max(mask.shape) <= side:
         return mask
-    shape = resized_shape(*mask.shape, side, "keep")
+    shape = resized_shape(mask.shape, side, "keep")
     smaller = cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(smaller, np.uint8)
 

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2search.config import Misuse
-from r2search.data.patches import blend_weights, random_positions, tile_starts, tiles
+from r2search.data.patches import (
+    blend_weights,
+    random_positions,
+    resized_shape,
+    tile_starts,
+    tiles,
+)
 
 
 @st.composite
@@ -16,6 +22,31 @@ def tilings(draw: st.DrawFn) -> tuple[int, int]:
 
 
 sizes = st.integers(1, 120)
+large = st.integers(1, 5000)
+
+
+@given(large, large)
+def test_native_leaves_a_shape_as_it_is(height: int, width: int) -> None:
+    assert resized_shape((height, width), "native", "keep") == (height, width)
+    assert resized_shape((height, width), "native", "stretch") == (height, width)
+
+
+@given(large, large, st.integers(32, 4096))
+def test_stretching_gives_a_square(height: int, width: int, edge: int) -> None:
+    assert resized_shape((height, width), edge, "stretch") == (edge, edge)
+
+
+@given(large, large, st.integers(32, 4096))
+def test_keeping_the_shape_sets_the_longer_edge_and_rounds_the_other(
+    height: int, width: int, edge: int
+) -> None:
+    new_height, new_width = resized_shape((height, width), edge, "keep")
+    assert max(new_height, new_width) == edge
+    scale = edge / max(height, width)
+    assert abs(new_height - max(1, height * scale)) <= 0.5
+    assert abs(new_width - max(1, width * scale)) <= 0.5
+    assert resized_shape((new_height, new_width), edge, "keep") == (new_height, new_width)
+    assert resized_shape((width, height), edge, "keep") == (new_width, new_height)
 
 
 def test_the_last_tile_touches_the_end() -> None:

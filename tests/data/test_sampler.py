@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2search.config import TrialConfig
+from r2search.data.prepare import fit_preparation
 from r2search.data.sampler import PatchSampler
-from r2search.data.samples import Sample, standardize
+from r2search.data.samples import Sample
 
 
 def config(seed: int = 0, **data: Any) -> TrialConfig:
@@ -35,12 +36,16 @@ def sample(number: int = 0, height: int = 40, width: int = 50, view: float = 0.5
     return Sample(image=image, mask=mask, fov=fov, subject=f"s{number}", id=f"{number}")
 
 
+def sampler_of(samples: list[Sample], config: TrialConfig) -> PatchSampler:
+    return PatchSampler(samples, config, fit_preparation(config.data, samples))
+
+
 def pixels(sampler: PatchSampler, epoch: int) -> bytes:
     return b"".join(part.tobytes() for batch in sampler.batches(epoch) for part in batch)
 
 
 def test_a_batch_holds_arrays_as_the_network_takes_them() -> None:
-    images, masks, fovs = next(PatchSampler([sample()], config()).batches(1))
+    images, masks, fovs = next(sampler_of([sample()], config()).batches(1))
     assert images.shape == (4, 3, 16, 16)
     assert masks.shape == fovs.shape == (4, 16, 16)
     assert [part.dtype for part in (images, masks, fovs)] == [np.float32, np.uint8, np.bool_]
@@ -50,14 +55,14 @@ def test_a_batch_holds_arrays_as_the_network_takes_them() -> None:
 
 def test_an_epoch_of_5000_pixels_is_20_patches_in_5_batches() -> None:
     # 5000 / 16^2 = 19.5, so 20 patches; 20 / 4 = 5 batches.
-    sampler = PatchSampler([sample()], config())
+    sampler = sampler_of([sample()], config())
     assert (sampler.patches, sampler.steps) == (20, 5)
     assert [len(batch.images) for batch in sampler.batches(1)] == [4] * 5
 
 
 def test_a_remainder_is_spread_over_the_batches() -> None:
     # 20 patches in batches of at most 6: 4 batches, of 5 each.
-    sampler = PatchSampler([sample()], config(batch_size=6))
+    sampler = sampler_of([sample()], config(batch_size=6))
     assert [len(batch.images) for batch in sampler.batches(1)] == [5, 5, 5, 5]
 
 
@@ -67,7 +72,7 @@ def test_every_config_sees_the_epochs_pixels_to_within_one_patch(
     epoch_pixels: int, batch_size: int, patch_size: int
 ) -> None:
     settings = config(epoch_pixels=epoch_pixels, batch_size=batch_size, patch_size=patch_size)
-    sampler = PatchSampler([sample()], settings)
+    sampler = sampler_of([sample()], settings)
     sizes = [len(batch.masks) for batch in sampler.batches(1)]
     assert len(sizes) == sampler.steps
     assert 0 <= sum(sizes) * patch_size**2 - epoch_pixels < patch_size**2
@@ -75,40 +80,67 @@ def test_every_config_sees_the_epochs_pixels_to_within_one_patch(
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_patches_are_cut_from_the_standardised_image() -> None:
-    source = sample()
-    sampler = PatchSampler([source], config())
-    whole = standardize(source.image)
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"standardize": "image"},
+        {"standardize": "dataset"},
+        {"standardize": "unit", "channels": "green"},
+        {"resize": 32, "aspect": "stretch", "channels": "grey", "enhance": "clahe"},
+    ],
+)
+def test_patches_are_cut_from_the_prepared_image(data: dict[str, Any]) -> None:
+    samples, settings = [sample(0), sample(1)], config(**data)
+    preparation = fit_preparation(settings.data, samples)
+    sampler = PatchSampler(samples, settings, preparation)
+    prepared = [preparation.sample(source) for source in samples]
     places = sampler.positions(1)
     made = [part for batch in sampler.batches(1) for part in zip(*batch, strict=True)]
-    for (_, top, left), (image, mask, fov) in zip(places, made, strict=True):
+    for (index, top, left), (image, mask, fov) in zip(places, made, strict=True):
         window = np.s_[top : top + 16, left : left + 16]
-        np.testing.assert_allclose(image.transpose(1, 2, 0), whole[window], rtol=1e-5, atol=1e-6)
-        assert (mask == source.mask[window]).all()
-        assert (fov == source.fov[window]).all()
+        whole, truth, view = prepared[index]
+        standard = preparation.standardize(whole)
+        np.testing.assert_array_equal(image.transpose(1, 2, 0), standard[window])
+        np.testing.assert_array_equal(mask, truth[window])
+        np.testing.assert_array_equal(fov, view[window])
+
+
+def test_a_patch_is_no_larger_than_the_images_are_made() -> None:
+    # 5000 / 32^2 = 4.9, so 5 patches.
+    sampler = sampler_of([sample()], config(patch_size=48, resize=32))
+    assert sampler.patches == 5
+    assert {batch.masks.shape[1:] for batch in sampler.batches(1)} == {(32, 32)}
+
+
+@pytest.mark.parametrize("channels", ["grey", "green"])
+def test_one_channel_is_augmented_too(channels: str) -> None:
+    sampler = sampler_of([sample()], config(channels=channels, augmentation="full"))
+    for batch in sampler.batches(1):
+        assert batch.images.shape == (4, 1, 16, 16)
+        assert np.isfinite(batch.images).all()
 
 
 @pytest.mark.parametrize("augmentation", ["none", "full"])
 def test_the_same_config_and_epoch_give_the_same_batches(augmentation: str) -> None:
     samples = [sample(0), sample(1)]
-    sampler = PatchSampler(samples, config(augmentation=augmentation))
+    sampler = sampler_of(samples, config(augmentation=augmentation))
     first = pixels(sampler, 3)
     assert pixels(sampler, 3) == first
-    assert pixels(PatchSampler(samples, config(augmentation=augmentation)), 3) == first
+    assert pixels(sampler_of(samples, config(augmentation=augmentation)), 3) == first
     assert pixels(sampler, 4) != first
-    assert pixels(PatchSampler(samples, config(1, augmentation=augmentation)), 3) != first
+    assert pixels(sampler_of(samples, config(1, augmentation=augmentation)), 3) != first
 
 
 def test_two_passes_at_a_time_do_not_disturb_each_other() -> None:
-    sampler = PatchSampler([sample()], config(augmentation="full"))
+    sampler = sampler_of([sample()], config(augmentation="full"))
     expected = pixels(sampler, 1)
     pairs = list(zip(sampler.batches(1), sampler.batches(2), strict=True))
     assert b"".join(part.tobytes() for batch, _ in pairs for part in batch) == expected
 
 
 def test_augmentation_changes_the_pixels_but_not_which_patches_are_drawn() -> None:
-    plain = PatchSampler([sample()], config())
-    flipped = PatchSampler([sample()], config(augmentation="flips"))
+    plain = sampler_of([sample()], config())
+    flipped = sampler_of([sample()], config(augmentation="flips"))
     assert pixels(plain, 1) != pixels(flipped, 1)
     for before, after in zip(plain.batches(1), flipped.batches(1), strict=True):
         # A flip moves the pixels of a patch and leaves their values.
@@ -121,7 +153,7 @@ def test_augmentation_changes_the_pixels_but_not_which_patches_are_drawn() -> No
 def test_augmentation_differs_from_batch_to_batch_and_epoch_to_epoch() -> None:
     # One possible position: only the augmentation can make patches differ.
     source = sample(height=16, width=16)
-    sampler = PatchSampler([source], config(augmentation="full", batch_size=1))
+    sampler = sampler_of([source], config(augmentation="full", batch_size=1))
     seen = {batch.images.tobytes() for epoch in (1, 2) for batch in sampler.batches(epoch)}
     # 40 patches; those left alone but for one of 8 flips may coincide.
     assert len(seen) > 20
@@ -130,7 +162,7 @@ def test_augmentation_differs_from_batch_to_batch_and_epoch_to_epoch() -> None:
 def test_every_patch_has_a_pixel_in_the_field_of_view() -> None:
     # The right half of the image is out of view; a patch there is drawn again.
     source = sample(width=200)
-    sampler = PatchSampler([source], config(epoch_pixels=50_000))
+    sampler = sampler_of([source], config(epoch_pixels=50_000))
     assert all(batch.fovs.any(axis=(1, 2)).all() for batch in sampler.batches(1))
 
 
@@ -142,19 +174,19 @@ def test_an_image_without_a_field_of_view_ends_the_search_for_one() -> None:
         subject="s",
         id="blind",
     )
-    assert not next(PatchSampler([blind], config()).batches(1)).fovs.any()
+    assert not next(sampler_of([blind], config()).batches(1)).fovs.any()
 
 
 def test_images_are_drawn_by_their_area() -> None:
     # Areas 32 x 32 and 32 x 96: one patch in four is of the first.
     samples = [sample(0, 32, 32, view=1.0), sample(1, 32, 96, view=1.0)]
-    drawn = PatchSampler(samples, config(epoch_pixels=512_000)).positions(1)[:, 0]
+    drawn = sampler_of(samples, config(epoch_pixels=512_000)).positions(1)[:, 0]
     assert 0.2 < (drawn == 0).mean() < 0.3  # 2000 patches: the deviation is 0.01
 
 
 def test_a_small_image_is_reflected_and_its_padding_is_out_of_view() -> None:
     source = sample(height=10, width=30)
-    images, masks, fovs = next(PatchSampler([source], config()).batches(1))
+    images, masks, fovs = next(sampler_of([source], config()).batches(1))
     # Rows 0..9 are the image; row 10 mirrors row 8, row 11 row 7, ...
     np.testing.assert_array_equal(images[:, :, 10:16], images[:, :, 8:2:-1])
     np.testing.assert_array_equal(masks[:, 10:16], masks[:, 8:2:-1])
@@ -166,7 +198,7 @@ def test_a_small_image_is_reflected_and_its_padding_is_out_of_view() -> None:
 def test_shared_images_are_neither_changed_nor_handed_out(augmentation: str) -> None:
     source = sample(height=16, width=16)  # a patch is the whole image: nothing to cut
     before = source.image.copy()
-    sampler = PatchSampler([source], config(augmentation=augmentation, epoch_pixels=50_000))
+    sampler = sampler_of([source], config(augmentation=augmentation, epoch_pixels=50_000))
     for batch in sampler.batches(1):
         assert all(part.flags.writeable for part in batch)
         assert not np.shares_memory(batch.masks, source.mask)
