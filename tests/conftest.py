@@ -2,12 +2,13 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from loopback import Loopback
 from PIL import Image
 from rich.console import Console
 
@@ -92,7 +93,24 @@ def write_folder(write_image: Callable[..., Path]) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture(scope="session")
+def several() -> TrialConfig:
+    """The settings of a tiny network of two foreground classes, of mask values 7 and 130."""
+    tree = TINY.model_dump()
+    tree["data"]["labels"], tree["model"]["classes"] = (7, 130), 3
+    return TrialConfig.model_validate(tree)
+
+
 @pytest.fixture
 def console() -> Console:
     """A console whose text is `console.file.getvalue()`."""
     return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture(scope="session")
+def loopback() -> Iterator[Loopback]:
+    """A web server on this machine; a test chooses what it serves, and with which faults."""
+    with pytest.MonkeyPatch.context() as environment, Loopback() as server:
+        for name in ("NO_PROXY", "no_proxy"):
+            environment.setenv(name, "127.0.0.1")
+        yield server

@@ -21,7 +21,7 @@ ROWS = """
 launch
 cli manual
 app
-study finish single, predicting
+study finish single, predicting, fetching
 report, tuning
 bundle, summary
 train
