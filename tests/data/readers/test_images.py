@@ -1,6 +1,5 @@
 """Image files of every kind, sound and not."""
 
-import gzip
 import struct
 import zlib
 from collections.abc import Callable
@@ -277,78 +276,6 @@ def test_a_mask_may_be_empty_where_that_is_said(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", STROKE * 0)
     for labels in ((), (1,)):
         assert not read_mask(path, labels, may_be_empty=True).any()
-
-
-ORGANS = np.array([[0, 5, 0, 3], [5, 5, 3, 0]], np.uint8)
-
-
-def test_labels_become_class_indices_in_their_order(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.png", ORGANS)
-    assert read_mask(path, (3, 5)).tolist() == [[0, 2, 0, 1], [2, 2, 1, 0]]
-    assert read_mask(path, (5, 3)).tolist() == [[0, 1, 0, 2], [1, 1, 2, 0]]
-
-
-def test_the_index_into_a_palette_is_the_label(tmp_path: Path) -> None:
-    picture = Image.fromarray(ORGANS)
-    picture.putpalette([0, 0, 0, 9, 9, 9, 9, 9, 9, 255, 0, 0, 9, 9, 9, 0, 255, 0])
-    picture.save(tmp_path / "a.png")
-    assert picture.mode == "P"
-    assert read_mask(tmp_path / "a.png", (3, 5)).tolist() == [[0, 2, 0, 1], [2, 2, 1, 0]]
-
-
-def test_a_value_that_is_no_label_is_refused_with_its_share(tmp_path: Path) -> None:
-    with pytest.raises(Misuse, match=r"a.png: 37.50% of its .* not in data.labels \[3\] \(5\)"):
-        read_mask(save(tmp_path / "a.png", ORGANS), (3,))  # three pixels of eight
-
-
-def test_a_mask_without_any_label_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Misuse, match=r"a.png: is all empty"):
-        read_mask(save(tmp_path / "a.png", ORGANS * 0), (3, 5))
-
-
-def pack(path: Path) -> Path:
-    """The same file, packed by gzip, in its place."""
-    packed = path.with_name(f"{path.name}.gz")
-    packed.write_bytes(gzip.compress(path.read_bytes()))
-    path.unlink()
-    return packed
-
-
-@pytest.mark.parametrize("suffix", ["ppm", "png", "tif"])
-def test_a_packed_file_is_read_as_the_file_in_it(tmp_path: Path, suffix: str) -> None:
-    path = pack(save(tmp_path / f"a.{suffix}", COLOURS))
-    assert (read_image(path, "rgb") == COLOURS).all()
-    assert (read_mask(pack(save(tmp_path / f"b.{suffix}", STROKE))) == STROKE).all()
-    assert len(list(tmp_path.iterdir())) == 2  # it was unpacked in memory
-
-
-def test_a_packed_tiff_that_pillow_cannot_read_is_read_by_tifffile(tmp_path: Path) -> None:
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, COLOURS, photometric="rgb", compression="lerc")
-    assert (read_image(pack(path), "rgb") == COLOURS).all()
-
-
-@pytest.mark.parametrize("kept", [0, 5, 100, -4])
-def test_a_truncated_packed_file_is_named(tmp_path: Path, kept: int) -> None:
-    path = pack(save(tmp_path / "a.ppm", COLOURS))
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(Misuse, match=r"a.ppm.gz: cannot be read as an image \(.+\); copy"):
-        read_image(path, "rgb")
-
-
-def test_a_file_that_is_not_packed_as_its_name_says_is_named(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.ppm", COLOURS).rename(tmp_path / "a.ppm.gz")
-    with pytest.raises(Misuse, match=r"a.ppm.gz: cannot be .*Not a gzipped file"):
-        read_image(path, "rgb")
-
-
-def test_damaged_packed_bytes_are_named(tmp_path: Path) -> None:
-    path = pack(save(tmp_path / "a.ppm", COLOURS))
-    content = bytearray(path.read_bytes())
-    content[40:60] = bytes(20)
-    path.write_bytes(bytes(content))
-    with pytest.raises(Misuse, match=r"a.ppm.gz: cannot be read as an image"):
-        read_image(path, "rgb")
 
 
 def test_hidden_files_and_others_are_not_listed(tmp_path: Path) -> None:
