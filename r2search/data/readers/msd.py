@@ -111,7 +111,7 @@ def _read(
 
 def _classes(path: Path, values: NDArray[Any], labels: tuple[int, ...]) -> NDArray[np.uint8]:
     """Class indices of label values: their places in `labels`, or 1 for all above 0."""
-    if not np.array_equal(values, np.rint(values)):
+    if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise Misuse(f"{path}: has values that are no whole numbers; save the labels, not an image")
     if not labels:
         return np.asarray(values > 0, np.uint8)
