@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from r2search.config import Misuse, Strict, TrialConfig
 from r2search.data import field_of_view
 from r2search.data.prepare import Preparation, at_most, resize_probability
-from r2search.data.readers.images import read_image
+from r2search.data.readers.volumes import read_picture
 from r2search.models.unet import build_model
 from r2search.train.hardware import apply, detect, place_model
 from r2search.train.inference import Predictor
@@ -73,11 +73,13 @@ class Bundle:
     ) -> Prediction:
         """Segment one image: a file, or an array (H, W, C) uint8; C is 3, or 1 if grey will do.
 
-        Outside the field of view, where the kind of image shows one, the probability is 0.
+        A file may also be a DICOM slice: CT is shown by the window of the training images.
+        Outside the field of view, where the kind of image shows one, the probability is 0. Of
+        several foreground classes a pixel gets the likeliest, whatever the threshold.
         """
         config = self.manifest.config
         if not isinstance(image, np.ndarray):
-            image = read_image(Path(image), config.data.reading)
+            image = read_picture(Path(image), config.data)
         channels = {1, 3} if config.data.reading == "grey" else {3}
         if image.ndim != 3 or image.shape[2] not in channels or image.dtype != np.uint8:
             wanted = " or ".join(f"(H, W, {count})" for count in sorted(channels))
@@ -86,11 +88,9 @@ class Bundle:
                 f"{image.shape}; convert it first"
             )
         apply(self.predictor.hardware)
-        fov = field_of_view(config.data, image)
-        small = at_most(image, config.data.max_side)
-        probability = resize_probability(self.predictor.probability(small), image.shape[:2])
-        if fov is not None:
-            probability = probability * fov
+        read = at_most(image, config.data.max_side)  # from here on as in training
+        seen = self.predictor.probability(read, field_of_view(config.data, read))
+        probability = resize_probability(seen, image.shape[:2])
         level = config.inference.threshold if threshold is None else threshold
         return Prediction(probability=probability, mask=classify(probability, level))
 

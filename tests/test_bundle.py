@@ -24,11 +24,15 @@ from r2search.bundle import (
     predict,
     save_weights,
 )
-from r2search.config import Misuse, ModelConfig
+from r2search.config import DataConfig, Misuse, ModelConfig, TrialConfig
+from r2search.data.prepare import Preparation, at_most, resize_probability
+from r2search.data.readers.fundus import field_of_view
 from r2search.data.readers.images import read_image
+from r2search.data.samples import Sample, SampleSet
 from r2search.models.unet import build_model
-from r2search.train.hardware import Hardware
-from r2search.train.inference import predict_probability
+from r2search.train.hardware import Hardware, apply, detect
+from r2search.train.inference import Predictor
+from r2search.train.trainer import Trainer
 
 Make = Callable[..., Path]
 Facts = Callable[..., dict[str, Any]]
@@ -61,26 +65,131 @@ def test_a_loaded_bundle_predicts_what_the_exported_network_predicted(
     model = build_model(config.model, seed=0)
     hardware = Hardware("cpu", "float32", "contiguous", 1)
     image = noise(70, 50)
-    expected = predict_probability(model, image, config.inference, hardware)
+    expected = Predictor(model, config, Preparation(config.data), hardware).probability(image)
     np.testing.assert_array_equal(load_bundle(bundle_dir).predict(image).probability, expected)
+
+
+def trained(**data: Any) -> tuple[Trainer, Sample]:
+    """A tiny network after one short epoch, and a photograph-like image it has not seen."""
+    labels = data.get("labels", ())
+    config = TrialConfig.model_validate(
+        {
+            "data": {"patch_size": 32, "augmentation": "none", **data},
+            "model": {
+                "block": "conv",
+                "depth": 1,
+                "base_filters": 2,
+                "in_channels": 3 if data.get("channels", "rgb") == "rgb" else 1,
+                "classes": len(labels) + 1 if len(labels) > 1 else 1,
+            },
+            "train": {"lr": 0.01, "batch_size": 4, "epoch_pixels": 8192},
+            "inference": {"tile": 32, "overlap": 8},
+        }
+    )
+    samples = [photograph(number, max(1, len(labels)), config.data.max_side) for number in range(3)]
+    parts = SampleSet(
+        reader=config.data.reader,
+        synthetic=False,
+        train=tuple(samples[:2]),
+        val=tuple(samples[2:]),
+        test=(),
+        fingerprint="",
+        split="by_subject",
+    )
+    hardware = detect(config.train, threads=1)
+    apply(hardware)
+    trainer = Trainer(config, parts, horizon=1, hardware=hardware)
+    trainer.run_epoch()
+    return trainer, samples[2]
+
+
+def photograph(number: int, foregrounds: int, max_side: int | None) -> Sample:
+    """A lit disc of noise on black, as the readers give it."""
+    rows, columns = np.mgrid[:90, :70]
+    disc = np.hypot(rows - 45, columns - 35) < 34
+    rng = np.random.default_rng(number)
+    image = np.where(disc[..., None], rng.integers(90 + 20 * number, 200, (90, 70, 3)), 2)
+    read = at_most(image.astype(np.uint8), max_side)
+    return Sample(
+        image=read,
+        mask=rng.integers(0, foregrounds + 1, read.shape[:2]).astype(np.uint8),
+        fov=field_of_view(read),
+        subject=str(number),
+        id=f"image{number}",
+    )
+
+
+def exported(trainer: Trainer, root: Path, facts: Facts) -> Path:
+    """The bundle of a trainer's network, as `finish` writes it."""
+    predictor = trainer.predictor
+    save_weights(root / WEIGHTS, trainer.weights(), {})
+    given = facts(
+        config=predictor.config,
+        dtype=predictor.hardware.dtype,
+        memory_format=predictor.hardware.memory_format,
+        threads=predictor.hardware.threads,
+        mean=predictor.preparation.mean,
+        std=predictor.preparation.std,
+    )
+    export_bundle(root / "bundle", root / WEIGHTS, given, "# card", b"")
+    return root / "bundle"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"standardize": "dataset"},
+        {"standardize": "unit", "resize": 40, "aspect": "stretch"},
+        {"standardize": "image", "channels": "green", "enhance": "clahe", "resize": 40},
+        {"standardize": "dataset", "channels": "grey", "labels": (1, 2)},
+        {"standardize": "dataset", "reader": "chase_db1"},  # which knows a field of view
+    ],
+    ids=lambda data: " ".join(map(str, data.values())),
+)
+def test_a_bundle_predicts_bit_for_bit_what_its_trainer_predicts(
+    tmp_path: Path, facts: Facts, data: dict[str, Any]
+) -> None:
+    trainer, sample = trained(**data)
+    fov = sample.fov if "reader" in data else None
+    expected = trainer.predictor.probability(sample.image, fov)
+    found = load_bundle(exported(trainer, tmp_path, facts)).predict(sample.image)
+    np.testing.assert_array_equal(found.probability, expected)
+    assert expected.std() > 0
+
+
+@pytest.mark.parametrize("reader", ["folder", "chase_db1"])
+def test_a_large_image_is_predicted_as_it_was_read_in_training_and_enlarged(
+    tmp_path: Path, facts: Facts, reader: str
+) -> None:
+    trainer, _ = trained(max_side=64, reader=reader)
+    large, small = photograph(2, 1, None), photograph(2, 1, 64)
+    assert small.image.shape == (64, 50, 3)
+    fov = small.fov if reader == "chase_db1" else None
+    expected = trainer.predictor.probability(small.image, fov)
+    found = load_bundle(exported(trainer, tmp_path, facts)).predict(large.image).probability
+    np.testing.assert_array_equal(found, resize_probability(expected, (90, 70)))
+    assert found.shape == (1, 90, 70)
 
 
 def test_it_is_loaded_as_it_was_scored_whatever_this_machine_would_choose(
     tmp_path: Path, make_bundle: Make
 ) -> None:
     bundle = load_bundle(make_bundle(tmp_path, dtype="bfloat16", memory_format="channels_last"))
-    assert (bundle.hardware.dtype, bundle.hardware.threads) == ("bfloat16", 1)
-    kernels = [p for p in bundle.model.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
+    hardware, model = bundle.predictor.hardware, bundle.predictor.model
+    assert (hardware.dtype, hardware.threads) == ("bfloat16", 1)
+    kernels = [p for p in model.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
     assert kernels
     assert all(k.is_contiguous(memory_format=torch.channels_last) for k in kernels)
-    assert {k.device.type for k in kernels} == {bundle.hardware.device}
+    assert {k.device.type for k in kernels} == {hardware.device}
 
 
 @pytest.mark.parametrize("shape", [(37, 53), (1, 1), (20, 200), (64, 64)])
 def test_a_prediction_has_the_size_of_its_image(bundle_dir: Path, shape: tuple[int, int]) -> None:
     prediction = load_bundle(bundle_dir).predict(noise(*shape))
-    assert prediction.probability.shape == prediction.mask.shape == shape
+    assert prediction.probability.shape == (1, *shape)
+    assert prediction.mask.shape == shape
     assert prediction.probability.dtype == np.float32
+    assert prediction.mask.dtype == np.uint8
     assert 0 <= prediction.probability.min() <= prediction.probability.max() <= 1
 
 
@@ -96,14 +205,28 @@ def test_a_file_is_predicted_as_its_pixels_are(
 def test_the_mask_is_where_the_probability_reaches_the_threshold(bundle_dir: Path) -> None:
     bundle, image = load_bundle(bundle_dir), noise(40, 40)
     prediction = bundle.predict(image)
-    np.testing.assert_array_equal(prediction.mask, prediction.probability >= 0.5)
+    (probability,) = prediction.probability
+    np.testing.assert_array_equal(prediction.mask, probability >= 0.5)
     # A pixel exactly at the threshold is foreground, and every less probable one is not.
-    threshold = float(np.sort(prediction.probability.ravel())[100])
+    threshold = float(np.sort(probability.ravel())[100])
     assert threshold < 0.5
     mask = bundle.predict(image, threshold).mask
-    np.testing.assert_array_equal(mask, prediction.probability >= threshold)
-    assert mask[prediction.probability == np.float32(threshold)].all()
+    np.testing.assert_array_equal(mask, probability >= threshold)
+    assert mask[probability == np.float32(threshold)].all()
     assert 0 < mask.sum() < mask.size
+
+
+def test_of_several_classes_the_mask_has_the_likeliest_at_any_threshold(
+    tmp_path: Path, make_bundle: Make, several: TrialConfig
+) -> None:
+    bundle = load_bundle(make_bundle(tmp_path, config=several))
+    prediction = bundle.predict(noise(40, 40))
+    assert prediction.probability.shape == (2, 40, 40)
+    assert prediction.probability.sum(axis=0).max() <= 1 + 1e-6
+    likeliest = np.stack([1 - prediction.probability.sum(axis=0), *prediction.probability])
+    np.testing.assert_array_equal(prediction.mask, likeliest.argmax(axis=0))
+    assert len(np.unique(prediction.mask)) > 1
+    np.testing.assert_array_equal(bundle.predict(noise(40, 40), 0.9).mask, prediction.mask)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +242,34 @@ def test_an_array_of_another_kind_is_refused(
 ) -> None:
     with pytest.raises(Misuse, match=re.escape(f"expected uint8 of shape (H, W, 3), {seen}")):
         load_bundle(bundle_dir).predict(image)
+
+
+def test_a_network_of_grey_images_takes_colours_too(
+    tmp_path: Path, make_bundle: Make, facts: Facts, write_image: Make
+) -> None:
+    config = facts()["config"]
+    grey = config.model_copy(
+        update={
+            "data": DataConfig(channels="grey"),
+            "model": config.model.model_copy(update={"in_channels": 1}),
+        }
+    )
+    bundle = load_bundle(make_bundle(tmp_path, config=grey))
+    path = write_image(tmp_path / "a.png")
+    from_file = bundle.predict(path).probability
+    for channels in ("rgb", "grey"):
+        read = read_image(path, channels)
+        np.testing.assert_array_equal(bundle.predict(read).probability, from_file)
+    with pytest.raises(Misuse, match=re.escape("expected uint8 of shape (H, W, 1) or (H, W, 3)")):
+        bundle.predict(noise(40, 40, 2))
+
+
+def test_statistics_of_the_training_images_survive_the_file_exactly(
+    tmp_path: Path, make_bundle: Make
+) -> None:
+    mean = tuple(np.array([0.1, 1 / 3, 254.99999], np.float32).tolist())
+    manifest = load_bundle(make_bundle(tmp_path, mean=mean, std=mean[::-1])).manifest
+    assert (manifest.mean, manifest.std) == (mean, mean[::-1])
 
 
 # Damages

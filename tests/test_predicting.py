@@ -14,8 +14,9 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from r2search.bundle import WEIGHTS, load_bundle
-from r2search.config import DataConfig, Misuse
+from r2search.config import DataConfig, Misuse, TrialConfig
 from r2search.data import load
+from r2search.data.readers.images import read_mask
 from r2search.models.unet import build_model
 from r2search.predicting import evaluate_bundle, find_images, predict_files
 from r2search.report.pictures import overlay
@@ -57,7 +58,7 @@ def test_mask_probability_and_overlay_are_written_at_the_size_of_the_image(
     mask, probability, picture = (pixels(out / f"eye_{kind}.png") for kind in KINDS)
     assert (mask.dtype, probability.dtype) == (np.uint8, np.uint16)
     np.testing.assert_array_equal(mask, prediction.mask * 255)
-    np.testing.assert_array_equal(probability, np.round(prediction.probability * 65535))
+    np.testing.assert_array_equal(probability, np.round(prediction.probability[0] * 65535))
     np.testing.assert_array_equal(picture, overlay(pixels(path), prediction.mask))
     assert mask.shape == probability.shape == picture.shape[:2] == shape
 
@@ -66,7 +67,7 @@ def test_a_threshold_of_ones_own_changes_the_mask_alone(
     tmp_path: Path, bundle_dir: Path, write_image: Make, console: Console
 ) -> None:
     path = write_image(tmp_path / "in" / "eye.png")
-    probability = load_bundle(bundle_dir).predict(path).probability
+    (probability,) = load_bundle(bundle_dir).predict(path).probability
     threshold = float(np.quantile(probability, 0.05))
     assert threshold < 0.5  # the bundle's own
     predict_files(bundle_dir, [path], tmp_path / "out", threshold, console)
@@ -74,6 +75,40 @@ def test_a_threshold_of_ones_own_changes_the_mask_alone(
     np.testing.assert_array_equal(mask > 0, probability >= threshold)
     written = pixels(tmp_path / "out" / "eye_probability.png")
     np.testing.assert_array_equal(written, np.round(probability * 65535))
+
+
+@pytest.fixture
+def several_dir(tmp_path: Path, make_bundle: Make, several: TrialConfig) -> Path:
+    """A bundle of two foreground classes, of mask values 7 and 130."""
+    return make_bundle(tmp_path / "several", config=several)
+
+
+def test_of_several_classes_the_mask_has_the_values_of_the_masks_trained_on(
+    tmp_path: Path, several_dir: Path, write_image: Make, console: Console
+) -> None:
+    path, out = write_image(tmp_path / "in" / "eye.png"), tmp_path / "out"
+    assert predict_files(several_dir, [path], out, None, console) == 0
+    prediction = load_bundle(several_dir).predict(path)
+    # Read as ground truth is read, they are the classes predicted.
+    read = read_mask(out / "eye_mask.png", (7, 130))
+    np.testing.assert_array_equal(read, prediction.mask)
+    assert set(np.unique(pixels(out / "eye_mask.png"))) == {0, 7, 130}
+    for index, probability in enumerate(prediction.probability, start=1):
+        written = pixels(out / f"eye_probability_class{index}.png")
+        np.testing.assert_array_equal(written, np.round(probability * 65535))
+    picture = pixels(out / "eye_overlay.png")
+    np.testing.assert_array_equal(picture, overlay(pixels(path), prediction.mask))
+    kinds = ("mask", "probability_class1", "probability_class2", "overlay")
+    assert {file.name for file in out.iterdir()} == {f"eye_{kind}.png" for kind in kinds}
+
+
+def test_a_threshold_is_refused_where_it_decides_nothing(
+    tmp_path: Path, several_dir: Path, write_image: Make, console: Console
+) -> None:
+    path = write_image(tmp_path / "in" / "eye.png")
+    with pytest.raises(Misuse, match=r"--threshold 0.4: this network tells 3 classes apart"):
+        predict_files(several_dir, [path], tmp_path / "out", 0.4, console)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, 50.0, float("nan")])
@@ -115,7 +150,7 @@ def test_a_bad_file_is_named_and_costs_only_itself(
     assert "2 of 4 images predicted" in text_of(console)
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith(f"r2search: {folder / 'broken.png'}: cannot be read as an image")
-    assert second.startswith(f"r2search: {folder / 'clear.png'}: has an alpha channel")
+    assert second.startswith(f"r2search: {folder / 'clear.png'}: has transparent pixels")
 
 
 def test_what_a_network_of_synthetic_images_is_good_for_is_said(
@@ -196,13 +231,34 @@ def test_evaluation_gives_the_metrics_of_training(
     printed, lines = score(bundle_dir)
     bundle = load_bundle(bundle_dir)
     samples = load(DataConfig(reader="folder", root=data_dir))
-    apply(bundle.hardware)
-    inference = bundle.manifest.config.inference
-    metrics, per_image = evaluate(bundle.model, samples.val, inference, bundle.hardware)
+    apply(bundle.predictor.hardware)
+    metrics, per_image = evaluate(bundle.predictor, samples.val)
     assert printed == pytest.approx(metrics, abs=1e-8)
     assert [line.pop("id") for line in lines] == [name for name, _ in per_image]
     for line, (_, scores) in zip(lines, per_image, strict=True):
         assert {name: float(value) for name, value in line.items()} == scores
+
+
+def test_the_metrics_of_several_classes_stand_side_by_side(
+    tmp_path: Path, several_dir: Path, data_dir: Path, console: Console
+) -> None:
+    for path in (data_dir / "masks").iterdir():
+        mask = pixels(path)
+        values = np.where(mask > 0, np.where(np.arange(48) < 15, 7, 130), 0).astype(np.uint8)
+        Image.fromarray(values).save(path)
+    arguments = (str(data_dir), None, "val", tmp_path / "s.csv", console)
+    assert evaluate_bundle(several_dir, *arguments) == 0
+    samples = load(DataConfig(reader="folder", root=data_dir, labels=(7, 130)))
+    bundle = load_bundle(several_dir)
+    apply(bundle.predictor.hardware)
+    metrics, _ = evaluate(bundle.predictor, samples.val)
+    (line,) = re.findall(r"│ auc_roc +│ ([0-9.]+) │ ([0-9.]+) │ ([0-9.]+) │", text_of(console))
+    names = ("auc_roc", "auc_roc_class1", "auc_roc_class2")
+    assert [float(value) for value in line] == pytest.approx([metrics[n] for n in names], abs=1e-8)
+    with (tmp_path / "s.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row.pop("id") == samples.val[0].id
+    assert {name: float(value) for name, value in row.items()} == pytest.approx(metrics)
 
 
 @pytest.mark.parametrize(("split", "images"), [("train", 3), ("val", 1), ("test", 1), ("all", 5)])

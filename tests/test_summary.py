@@ -1,13 +1,14 @@
 """The facts of a finished study."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from r2search.config import Study
+from r2search.config import Baseline, Study
 from r2search.data.samples import Sample, SampleSet
 from r2search.records import EpochReport, Outcome, TrialOutcome
 from r2search.space import load_study
@@ -111,6 +112,7 @@ def test_the_incumbent_is_told_by_its_best_epoch(study: Study) -> None:
         "planned_epochs": 10,
         "share_of_schedule": 0.25,  # 10 of the 40 epochs of the budget
         "parameters": 100,
+        "share_of_published": None,
         "seconds": 9.0,  # three epochs of 2 + 1 s; feed is a part of train
     }
 
@@ -124,6 +126,21 @@ def test_baselines_are_named_in_the_order_of_the_file_and_null_without_a_score(
     trials = [trial_of("B2", [0.6]), trial_of("B1", [0.4])]
     summary = summarize_study(study, samples_of(sample_of("c", None)), trials, {})
     assert {name: b["value"] for name, b in summary["baselines"].items()} == {"B1": 0.4, "B2": 0.6}
+
+
+def test_a_baseline_tells_how_much_of_its_published_training_it_got(study: Study) -> None:
+    # Published: 50 steps of 16 patches (the default) of 96 x 96 pixels. Trained: two epochs.
+    published = 50 * 16 * 96 * 96
+    known = Baseline(overrides={"model.depth": 4}, published_steps=50)
+    study = study.model_copy(update={"baselines": study.baselines | {"B1": known}})
+    seconds = {"train": 2.0, "feed": 0.5, "validate": 1.0}
+    reports = [
+        EpochReport(epoch=i, metrics={METRIC: 0.5}, pixels=published // 10, seconds=seconds)
+        for i in (1, 2)
+    ]
+    trials = [trial_of(name, [], reports=reports) for name in ("B1", "B2", "t0001")]
+    told = [describe_trial(study, trial) for trial in trials]
+    assert [row["share_of_published"] for row in told if row] == [pytest.approx(0.2), None, None]
 
 
 def test_a_failed_trial_has_nothing_to_tell(study: Study) -> None:
@@ -147,7 +164,7 @@ def test_the_data_are_told_by_counts_and_subjects(study: Study) -> None:
 def test_a_second_observer_is_scored_like_a_network(study: Study) -> None:
     half, all_right = sample_of("c", [1, 0, 0, 0]), sample_of("d", [1, 1, 0, 0])
     # Dice of the first: 1 hit of 2 + 1 pixels, 2/3; of the second 1; their mean 5/6.
-    scores = second_observer((half, all_right))
+    scores = second_observer((half, all_right), classes=2)
     assert scores is not None
     assert scores["dice_mean"] == pytest.approx(5 / 6)
     summary = summarize_study(study, samples_of(half, all_right), [], {})
@@ -158,9 +175,18 @@ def test_a_second_observer_is_scored_like_a_network(study: Study) -> None:
     }
 
 
+def test_a_second_observer_of_several_classes_is_scored_by_class() -> None:
+    sample = replace(sample_of("c", [1, 0, 2, 0]), mask=np.array([[1, 1, 2, 0]], np.uint8))
+    scores = second_observer((sample,), classes=3)
+    assert scores is not None
+    found = [scores[name] for name in ("dice_mean_class1", "dice_mean_class2", "dice_mean")]
+    assert found == pytest.approx([2 / 3, 1.0, 5 / 6])
+
+
 def test_there_is_no_second_observer_unless_every_image_has_one() -> None:
-    assert second_observer((sample_of("c", [1, 0, 0, 0]), sample_of("d", None))) is None
-    assert second_observer(()) is None
+    partly = (sample_of("c", [1, 0, 0, 0]), sample_of("d", None))
+    assert second_observer(partly, classes=2) is None
+    assert second_observer((), classes=2) is None
 
 
 def test_trials_are_counted_by_their_ending_and_baselines_apart() -> None:

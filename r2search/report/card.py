@@ -8,8 +8,6 @@ from r2search.report.wording import by_class, class_names, published
 def model_card(summary: dict[str, Any]) -> str:
     """Markdown from a summary whose incumbent is not None."""
     best, data = summary["incumbent"], summary["data"]
-    objective = summary["objective"]["name"]
-    second = summary["objective"]["second_observer"]
     lines = [
         f"# {summary['name']}: {best['trial']}, epoch {best['epoch']}",
         "",
@@ -32,6 +30,14 @@ def model_card(summary: dict[str, Any]) -> str:
         "    from r2search import load_bundle",
         '    prediction = load_bundle("BUNDLE").predict("image.png")',
         "",
+    ]
+    return "\n".join([*lines, *_scores(summary), *_data(summary), *_network(summary)])
+
+
+def _scores(summary: dict[str, Any]) -> list[str]:
+    objective = summary["objective"]["name"]
+    second = summary["objective"]["second_observer"]
+    lines = [
         "## Scores",
         "",
         "| metric | validation | test |",
@@ -42,12 +48,17 @@ def model_card(summary: dict[str, Any]) -> str:
         f"Chosen by {objective}, as the best epoch of {_trials(summary)}: "
         "the validation score is optimistic.",
         "",
+        *(f"{sentence}\n" for sentence in _baselines(summary)),
     ]
-    lines += [f"{sentence}\n" for sentence in _baselines(summary)]
     if second is not None:
         lines += [f"A second observer of these images reaches {objective} {second:.4f}.", ""]
+    return lines
+
+
+def _data(summary: dict[str, Any]) -> list[str]:
+    data = summary["data"]
     counts = data["counts"]
-    lines += [
+    return [
         "## Data",
         "",
         f"Reader `{data['reader']}`, split {data['split']}: {counts['train']} training, "
@@ -55,6 +66,12 @@ def model_card(summary: dict[str, Any]) -> str:
         f"Fingerprint `{data['fingerprint'][:16]}`. "
         "The licence of the images is theirs, not this project's.",
         "",
+    ]
+
+
+def _network(summary: dict[str, Any]) -> list[str]:
+    best = summary["incumbent"]
+    return [
         "## Network",
         "",
         *(f"- {key}: {value}" for key, value in best["config"]["model"].items()),
@@ -64,7 +81,6 @@ def model_card(summary: dict[str, Any]) -> str:
         f"One training run, one seed. {_rule(summary)}",
         "",
     ]
-    return "\n".join(lines)
 
 
 def _trials(summary: dict[str, Any]) -> str:

@@ -144,6 +144,7 @@ def test_certain_probabilities_are_counted_in_the_last_bins() -> None:
     assert metrics["auc_pr"] == 1
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.lists(
