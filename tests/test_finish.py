@@ -2,10 +2,12 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ from r2search.finish import restore, sample_sheet
 from r2search.report.pictures import CLASSES, ERRORS
 from r2search.train.trainer import evaluate
 from r2search.tuning.events import read_trials
+
+ORGANS = Path(__file__).parents[1] / "../shared/data/totalsegmentator_sample"
 
 # The smallest training of resized images, standardised by the data set, of mask values 7 and 130.
 SETTINGS = {
@@ -113,3 +117,41 @@ def test_the_bundle_is_bit_for_bit_the_network_that_was_tested(
         assert found.probability.shape == (2, *one.mask.shape)
     metrics, _ = evaluate(bundle.predictor, samples.val)
     assert bundle.manifest.metrics.items() >= {f"val/{k}": v for k, v in metrics.items()}.items()
+
+
+# A real volume of several organs. Its labels were made by a model: nothing is scored on them here.
+
+
+@pytest.mark.skipif(not ORGANS.is_dir(), reason=f"the sample of organs is not in {ORGANS}")
+def test_organs_of_a_real_volume_are_trained_and_predicted_by_their_labels(tmp_path: Path) -> None:
+    root, out = tmp_path / "Task99_Organs", tmp_path / "run"
+    for folder, name in (("imagesTr", "example_ct_sm"), ("labelsTr", "example_seg")):
+        (root / folder).mkdir(parents=True)
+        shutil.copy(ORGANS / f"{name}.nii.gz", root / folder / "organs_1.nii.gz")
+    (root / "dataset.json").write_text('{"modality": {"0": "CT"}}')
+    spleen, liver = 1, 5
+    changes = {
+        "data.labels": [spleen, liver],
+        "data.split": "within_subject",
+        "data.channels": "grey",
+        "data.resize": 64,
+        "data.patch_size": 64,
+        "model.base_filters": 4,
+        "train.lr": 0.02,
+        "train.epoch_pixels": 80_000,
+        "inference.tile": 64,
+    }
+    sets = [f"--set={key}={value}" for key, value in (SETTINGS | changes).items()]
+    arguments = ["train", "--space", "general.yaml", "--reader=msd", f"--data={root}"]
+    assert main([*arguments, f"--out={out}", *sets]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["data"]["split"] == "within_subject"
+    assert {"val/dice_mean_class1", "val/dice_mean_class2"} <= set(summary["incumbent"]["metrics"])
+    volume = root / "imagesTr" / "organs_1.nii.gz"
+    assert main(["predict", str(out / "bundle"), str(volume), "-o", str(tmp_path / "out")]) == 0
+    mask, scan = (
+        np.asarray(nibabel.Nifti1Image.from_filename(path).dataobj)
+        for path in (tmp_path / "out" / "organs_1_mask.nii.gz", volume)
+    )
+    assert mask.shape == scan.shape
+    assert {0} < set(np.unique(mask)) <= {0, spleen, liver}
