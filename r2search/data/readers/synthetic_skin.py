@@ -28,7 +28,7 @@ from r2search.data.readers.drawing import (
 from r2search.data.samples import Sample, rng_for
 
 SEED = 20260102  # of the whole data set
-SUBJECTS = 16
+SUBJECTS = 20
 SHAPE = (192, 256)
 CENTRE = (96.0, 128.0)
 GRID = pixel_grid(SHAPE)
@@ -45,7 +45,7 @@ _stroke = partial(stroke, shape=SHAPE)
 
 
 def synthetic_skin(root: Path | None, config: DataConfig) -> list[Sample]:
-    """Draw 32 photographs of 16 subjects, ids `01a`, `01b`, ...; `root` is not read.
+    """Draw 40 photographs of 20 subjects, ids `01a`, `01b`, ...; `root` is not read.
 
     They are RGB, 192 x 256 pixels, or their luma where `config` reads grey. Each shows one lesion,
     from light brown to black, blurred at its border; the mask is its filled outline. Skin tone
@@ -99,9 +99,9 @@ def _skin(tone: np.random.Generator, rng: np.random.Generator) -> Floats:
     melanin *= tan
     spots, uneven = np.zeros(SHAPE), 0.12 * _clouds(rng, 40)
     for _ in range(rng.poisson(3 + 34 * freckled)):
-        spot = _blob(_anywhere(rng), rng.uniform(1.5, 7), rng.uniform(0.6, 1.6))
+        spot = _blob(_anywhere(rng), rng.uniform(1.5, 9), rng.uniform(0.6, 1.6))
         spot = soft((spot + uneven - 0.5) * 8)
-        spots = np.maximum(spots, rng.uniform(0.06, 0.34) * spot)
+        spots = np.maximum(spots, rng.uniform(0.08, 0.5) * spot)
     blood = flush * np.clip(1 + 0.3 * _clouds(rng, 4) + 0.16 * _clouds(rng, 30), 0.1, 2)
     for _ in range(rng.poisson(1.2)):
         blood += rng.uniform(0.05, 0.35) * _blob(_anywhere(rng), rng.uniform(14, 50))
@@ -122,7 +122,7 @@ def _lesion(mask: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
     depth = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
     blur = np.clip(rng.uniform(1.2, 5.0) * np.exp(0.5 * _clouds(rng, 5)), 0.7, 9)
     whole = soft(depth / blur)
-    strength = rng.uniform(0.22, 0.62) if rng.random() < 0.6 else rng.uniform(0.7, 1.7)
+    strength = rng.uniform(0.3, 0.7) if rng.random() < 0.6 else rng.uniform(0.7, 1.7)
     variety = rng.uniform(0.15, 0.5)
     shade = 1 + variety * (_clouds(rng, 6) + 0.6 * _clouds(rng, 16)) + 0.1 * _clouds(rng, 60)
     net = np.exp(-((_clouds(rng, int(rng.integers(36, 56))) / 0.4) ** 2)) - 0.45
@@ -216,8 +216,8 @@ def _ruler(rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 def _camera(image: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Lamp, dark corners, white balance, focus and grain."""
-    lamp = rng.uniform(0.72, 1.12) * (1 + 0.05 * _clouds(rng, 2))
-    lamp *= 1 - rng.uniform(0.0, 0.45) * FROM_CENTRE**2.5
+    lamp = rng.uniform(0.72, 1.12) * (1 + 0.09 * _clouds(rng, 2))
+    lamp *= 1 - rng.uniform(0.0, 0.55) * FROM_CENTRE**2.5
     if rng.random() < 0.25:  # the tube of the dermoscope is in the picture
         lamp *= 0.06 + 0.94 * soft((rng.uniform(0.74, 0.84) - FROM_CENTRE) * 60)
     image = image * lamp[..., None] * (1 + rng.normal(0, 0.05, 3))

@@ -25,8 +25,8 @@ def beside(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return (off > 8) & (off < 20)
 
 
-def test_there_are_two_lesions_of_sixteen_subjects(samples: list[Sample]) -> None:
-    assert [s.id for s in samples] == [f"{n:02d}{which}" for n in range(1, 17) for which in "ab"]
+def test_there_are_two_lesions_of_twenty_subjects(samples: list[Sample]) -> None:
+    assert [s.id for s in samples] == [f"{n:02d}{which}" for n in range(1, 21) for which in "ab"]
     assert all(s.subject == s.id[:2] for s in samples)
 
 
