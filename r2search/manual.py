@@ -65,8 +65,10 @@ PREDICT = (
     """\
 Segment images with an exported network.
 
-For every image NAME.* it writes, at the image's own size, NAME_mask.png (0 and 255),
-NAME_probability.png (16 bit: 65535 is 1) and NAME_overlay.png (for the eye). A file
+For every image NAME.* it writes, at the image's own size, NAME_mask.png (0 and 255; of
+several classes their values in data.labels), NAME_probability.png (16 bit: 65535 is 1)
+and NAME_overlay.png (for the eye). A DICOM slice (.dcm) is an image; a NIfTI volume
+(.nii, .nii.gz) gets NAME_mask.nii.gz in its own grid. A file
 that cannot be read is named and costs only itself; the exit code is then 1.
 """,
     """examples:

@@ -41,9 +41,15 @@ FIELDS_OF_VIEW = {
     "synthetic_retina": "r2search.data.readers.fundus:field_of_view",
 }
 
+# Readers of volumes: (root, config) -> the values that they show as black and as white, or None.
+WINDOWS = {
+    "chaos": "r2search.data.readers.chaos:window",
+    "msd": "r2search.data.readers.msd:window",
+}
+
 
 def resolve(config: DataConfig) -> DataConfig:
-    """The config whose reader will be used, its folders absolute.
+    """The config whose reader will be used, its folders absolute, with the window of its volumes.
 
     `otherwise` takes over when there is no data folder, or none of a pool's. A caller who was
     given the folder by a person sets `otherwise` to `error`: a missing one, or one that the
@@ -64,7 +70,7 @@ def resolve(config: DataConfig) -> DataConfig:
     roots = [member.root for member in config.pool] if config.pool else [config.root]
     missing = [root for root in roots if root is None or not root.expanduser().exists()]
     if not missing:
-        return _absolute(config)
+        return _with_window(_absolute(config))
     if len(missing) == len(roots) and config.otherwise != "error":
         update = {"reader": config.otherwise, "root": None, "pool": ()}
         return config.model_copy(update=update)
@@ -115,6 +121,16 @@ def _absolute(config: DataConfig) -> DataConfig:
 
     pool = [m.model_copy(update={"root": absolute(m.root)}) for m in config.pool]
     return config.model_copy(update={"root": absolute(config.root), "pool": tuple(pool)})
+
+
+def _with_window(config: DataConfig) -> DataConfig:
+    """With the window that all its readers of volumes use: a bundle shows new volumes by it."""
+    windows = {
+        _named(WINDOWS[member.reader])(member.root, config)
+        for member in config.pool or (config,)
+        if member.reader in WINDOWS
+    }
+    return config.model_copy(update={"window": windows.pop()}) if len(windows) == 1 else config
 
 
 def load(config: DataConfig, *, seed: int = 0) -> SampleSet:
