@@ -241,6 +241,12 @@ class TrialConfig(Strict):
                 f"model.classes is {classes}, but the masks have one foreground class: name the "
                 "mask values of several by data.labels, as in [1, 2]; model.classes follows"
             )
+        weights, count = self.train.class_weights, max(2, classes)
+        if isinstance(weights, tuple) and len(weights) != count:
+            raise ValueError(
+                f"train.class_weights has {len(weights)} values for {count} classes: give one a "
+                "class, background first, or one number for all of the foreground"
+            )
         return self
 
     @property
@@ -251,9 +257,14 @@ class TrialConfig(Strict):
 
     @property
     def tile(self) -> int:
-        """Edge of an inference tile, pixels: at least a patch, unless a person chose it."""
-        tile = self.inference.tile
-        return max(AUTO_TILE, self.patch) if tile == "auto" else tile
+        """Edge of an inference tile, pixels: unless a person chose it, AUTO_TILE or what is seen.
+
+        That is a patch if it is larger, or the whole image if that is made smaller.
+        """
+        if self.inference.tile != "auto":
+            return self.inference.tile
+        resize = self.data.resize
+        return max(AUTO_TILE if resize == "native" else min(AUTO_TILE, resize), self.patch)
 
 
 # Fields of a TrialConfig that are one value for the whole study: they say what is compared.

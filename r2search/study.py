@@ -127,7 +127,10 @@ def prepare(study: Study) -> tuple[Study, SampleSet]:
 
     Raises Misuse for bad data, and for an objective that validation does not yield.
     """
+    classes = len(study.fixed.data.labels)
     known = [f"val/{name}" for name in METRICS]
+    if classes > 1:
+        known += [f"{name}_class{index}" for name in known for index in range(1, classes + 1)]
     if study.metric.name not in known:
         raise Misuse(
             f"metric.name: unknown metric {study.metric.name!r}; {hint(study.metric.name, known)}"

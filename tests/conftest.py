@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from loopback import Loopback
 from PIL import Image
 from rich.console import Console
@@ -16,6 +17,10 @@ from r2search.config import DataConfig, InferenceConfig, ModelConfig, TrialConfi
 
 # As `r2search.cli.main` does, and for its reason; nothing above loads torch, which reads it.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+# How long an example takes says nothing here: tests share two cores.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 TINY = TrialConfig(
     data=DataConfig(reader="folder"),

@@ -1,6 +1,7 @@
 """The settings: what they accept, what they refuse, and that they survive being written down."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -149,3 +150,30 @@ def test_what_is_one_value_for_a_study_is_a_setting_of_a_trial(key: str) -> None
     value: object = TrialConfig()
     for part in key.split("."):
         value = getattr(value, part)
+
+
+@pytest.mark.parametrize(
+    ("resize", "patch_size", "patch", "tile"),
+    [
+        ("native", 96, 96, 192),
+        ("native", 256, 256, 256),
+        (128, 256, 128, 128),  # seen whole, and predicted whole
+        (256, 128, 128, 192),
+        (256, 256, 256, 256),
+        (320, 64, 64, 192),
+    ],
+)
+def test_patches_and_tiles_are_no_larger_than_images_are_made(
+    resize: Any, patch_size: int, patch: int, tile: int
+) -> None:
+    config = TrialConfig(data=DataConfig(resize=resize, patch_size=patch_size))
+    assert (config.patch, config.tile) == (patch, tile)
+
+
+def test_a_tile_that_a_person_chose_is_kept() -> None:
+    assert TrialConfig(inference=InferenceConfig(tile=512)).tile == 512
+
+
+def test_class_weights_of_another_number_of_classes_are_refused() -> None:
+    with pytest.raises(ValidationError, match="has 3 values for 2 classes"):
+        TrialConfig(train=TrainConfig(class_weights=(1.0, 2.0, 3.0)))

@@ -38,7 +38,7 @@ def pool(tmp_path: Path) -> DataConfig:
     for number, name in enumerate(("spleen_2", "spleen_10")):  # slices of air alone, all equal
         path = roots["msd"] / "imagesTr" / f"{name}.nii.gz"
         blank = np.full((3, 20, 24), -1000, np.int16)
-        blank[0, 5:9, 5:9] = 100 + number
+        blank[0, 5:9, 5:9] = 100 + 20 * number
         write_nifti(path, blank)
     members = tuple(PoolMember(reader=reader, root=root) for reader, root in roots.items())
     return DataConfig(reader="pool", pool=members, channels="grey")
