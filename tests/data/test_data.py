@@ -35,7 +35,9 @@ def test_magnetic_resonance_has_no_window(tmp_path: Path) -> None:
 @pytest.fixture
 def pool(tmp_path: Path) -> DataConfig:
     roots = {"msd": make_msd(tmp_path / "msd"), "chaos": make_chaos(tmp_path / "chaos")}
-    for number, name in enumerate(("spleen_2", "spleen_10")):  # slices of air alone, all equal
+    for number, name in enumerate(
+        ("spleen_2", "spleen_10", "spleen_19")
+    ):  # slices of air alone, all equal
         path = roots["msd"] / "imagesTr" / f"{name}.nii.gz"
         blank = np.full((3, 20, 24), -1000, np.int16)
         blank[0, 5:9, 5:9] = 100 + 20 * number
