@@ -118,7 +118,7 @@ def _skin(tone: np.random.Generator, rng: np.random.Generator) -> Floats:
 
 
 def _lesion(mask: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
-    """What the lesion absorbs besides: brown in several shades, a net, dots, and paler places."""
+    """What the lesion absorbs besides: brown in several shades, a net, dots, and pale places."""
     depth = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
     blur = np.clip(rng.uniform(1.2, 5.0) * np.exp(0.5 * _clouds(rng, 5)), 0.7, 9)
     whole = soft(depth / blur)
@@ -127,7 +127,8 @@ def _lesion(mask: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
     shade = 1 + variety * (_clouds(rng, 6) + 0.6 * _clouds(rng, 16)) + 0.1 * _clouds(rng, 60)
     net = np.exp(-((_clouds(rng, int(rng.integers(36, 56))) / 0.4) ** 2)) - 0.45
     shade += rng.uniform(0, 0.6) * net * soft(2 * _clouds(rng, 5))
-    melanin = strength * np.clip(shade, 0.25, 2.4)
+    regressed = soft(4 * (_clouds(rng, 5) - rng.uniform(-0.3, 1.5))) * soft((depth - 7) / 2)
+    melanin = strength * np.clip(shade, 0.25, 2.4) * (1 - 0.92 * regressed)
     dots = np.zeros(SHAPE)
     inside = np.argwhere(depth > 3)
     for y, x in inside[rng.integers(0, len(inside), rng.poisson(9))]:

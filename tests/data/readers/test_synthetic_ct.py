@@ -58,6 +58,13 @@ def test_arrays_are_as_a_sample_promises(samples: list[Sample]) -> None:
         assert s.fov.all()
 
 
+def test_no_two_volumes_are_of_one_body(organs: list[Sample]) -> None:
+    firsts = [slices[6].mask for slices in volumes(organs).values()]
+    for number, one in enumerate(firsts):
+        for other in firsts[:number]:
+            assert (one != other).mean() > 0.02
+
+
 def test_pixels_have_the_size_that_a_body_needs(samples: list[Sample]) -> None:
     for slices in volumes(samples).values():
         spacings = {s.spacing for s in slices}
