@@ -29,7 +29,7 @@ from r2search.report.wording import (
 
 QUIET_S = 30.0  # seconds between plain lines while nothing changes
 SHOWN_RUNNING = 12
-TEST_METRICS = ("dice_mean", "sensitivity", "specificity", "auc_pr")  # the report has all
+TEST_METRICS = ("dice_mean", "sensitivity", "specificity", "auc_pr")  # after the objective; the report has all
 SPARK = "▁▂▃▄▅▆▇█"  # low to high
 SPARK_WIDTH = 40
 
@@ -260,7 +260,9 @@ def _scores(summary: Summary, name: str, observer: float | None) -> Table:
 
 def _test_scores(summary: Summary) -> Table:
     rows = scores_on_test(summary)
-    names = [name for name in TEST_METRICS if any(name in row for _, row in rows)]
+    objective = summary["objective"]["name"].removeprefix("val/")
+    wanted = dict.fromkeys([objective, *TEST_METRICS])
+    names = [name for name in wanted if any(name in row for _, row in rows)]
     table = _table("test split", *names)
     for label, row in rows:
         table.add_row(label, *(number(row.get(name)) for name in names))

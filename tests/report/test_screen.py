@@ -234,3 +234,14 @@ def test_the_summary_fits_a_narrow_terminal_without_unicode(
     print_summary(console, summary, Path("run \udcff"))
     console.file.flush()
     assert b"run ?" in raw.getvalue()
+
+
+def test_the_scores_on_the_test_split_begin_with_the_objective(
+    summary: dict[str, Any], tmp_path: Path
+) -> None:
+    summary["objective"]["name"] = "val/iou"
+    summary["test"]["incumbent"]["iou"] = 0.5
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_summary(console, summary, tmp_path)
+    (header,) = [line for line in console.export_text().splitlines() if "test split" in line]
+    assert header.split()[2:4] == ["iou", "dice_mean"]
