@@ -21,6 +21,7 @@ SUFFIXES = frozenset(
 )
 GZIP = ".gz"
 ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})  # Pillow's modes with transparency
+STORED = {"1": "1 bit", "L": "8 bit", "P": "palette", "I;16": "16 bit"}  # Pillow's modes, in words
 DEEP = "has more than 8 bits a value; rescale it to 8 bits"
 
 
@@ -101,6 +102,18 @@ def read_mask(
     if low not in (0, high):
         raise Misuse(f"{path}: has the values {low} and {high}; the background must be 0")
     return np.asarray(pixels != 0, dtype=np.uint8)
+
+
+def stored_values(path: Path) -> tuple[str, list[int]]:
+    """How the pixels of a picture are stored, as in `8 bit`, and which values they have.
+
+    Those of a palette are its grey levels, and of colours the values of all channels together.
+    Misuse names a file that cannot be read.
+    """
+    picture = _decode(path)
+    kind = STORED.get(picture.mode, picture.mode)
+    pixels = picture.convert("L") if picture.mode == "P" else picture
+    return kind, [int(value) for value in np.unique(np.asarray(pixels))]
 
 
 def _by_labels(
