@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from rich.console import Console
 
-from r2search import __version__, manual
-from r2search.config import Misuse, hint, parse_duration
+from r2search import __version__, flags, manual
+from r2search.config import DataConfig, Misuse, TrialConfig, hint
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,147 +54,34 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=layout,
     )
     parser.add_argument("--version", action="version", version=f"r2search {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, (run, add, summary, about, examples) in COMMANDS.items():
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=about,
-            epilog=examples + manual.EXIT_CODES,
-            formatter_class=layout,
+    commands: dict[str, Any] = {}
+
+    def open_group(name: str, page: argparse.ArgumentParser) -> None:
+        commands[name] = page.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add_page(name: str, summary: str, about: str, examples: str) -> argparse.ArgumentParser:
+        group, _, last = name.rpartition(" ")
+        epilog = examples + manual.EXIT_CODES
+        page: argparse.ArgumentParser = commands[group].add_parser(
+            last, help=summary, description=about, epilog=epilog, formatter_class=layout
         )
+        return page
+
+    open_group("", parser)
+    for name, (run, add, summary, about, examples) in COMMANDS.items():
+        group = name.rpartition(" ")[0]
+        if group not in commands:
+            open_group(group, add_page(group, *GROUPS[group]))
+        command = add_page(name, summary, about, examples)
         add(command)
         command.set_defaults(run=run)
     return parser
 
 
-def _add_study(command: argparse.ArgumentParser) -> None:
-    study = command.add_argument_group("study")
-    study.add_argument(
-        "--space",
-        required=True,
-        metavar="FILE",
-        help="space file: a path, or a name in search_spaces/ (its README has the grammar)",
-    )
-    study.add_argument("--data", metavar="FOLDER", help="the images (default: the space file's)")
-    study.add_argument(
-        "--reader",
-        metavar="NAME",
-        help="how that folder is laid out: folder, chase_db1 (default: the space file's)",
-    )
-    study.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="fix any single field, as in model.depth=4 or budget.max_epochs=20; may be repeated",
-    )
-    study.add_argument(
-        "--seed", type=_count(0), metavar="N", help="of the split and of all else that is drawn"
-    )
-    study.add_argument(
-        "--out", metavar="DIR", help="run folder to make (default: runs/NAME-DATE-TIME)"
-    )
-
-
-def _add_tune(command: argparse.ArgumentParser) -> None:
-    _add_study(command)
-    budget = command.add_argument_group("budget", "default: what the space file says")
-    budget.add_argument("--time", type=_time, help="wall clock of the whole study: 90s, 20m, 1h30m")
-    budget.add_argument(
-        "--trials", type=_count(1), metavar="N", help="most trials beside the baselines"
-    )
-    budget.add_argument("--workers", type=_count(1), metavar="N", help="trials trained at a time")
-    tracking = command.add_argument_group("tracking")
-    tracking.add_argument(
-        "--wandb",
-        choices=["offline", "online", "disabled"],
-        default="offline",
-        help="Weights & Biases: into the run folder (default), to the server, or not at all",
-    )
-
-
-def _add_train(command: argparse.ArgumentParser) -> None:
-    _add_study(command)
-    training = command.add_argument_group("training")
-    training.add_argument(
-        "--baseline", metavar="NAME", help="begin from this baseline of the space file; --set wins"
-    )
-
-
-def _add_predict(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
-    command.add_argument("image", nargs="+", help="image files, or folders of images")
-    command.add_argument("-o", "--out", required=True, metavar="DIR", help="where results go")
-    command.add_argument(
-        "--threshold", type=float, metavar="P", help="foreground from here on (default: bundle's)"
-    )
-
-
-def _add_evaluate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
-    command.add_argument("--data", metavar="FOLDER", help="images and masks (default: the study's)")
-    command.add_argument("--reader", metavar="NAME", help="its layout (default: the study's)")
-    command.add_argument(
-        "--split",
-        choices=["train", "val", "test", "all"],
-        default="val",
-        help="which images (default: val)",
-    )
-    command.add_argument(
-        "-o", "--out", metavar="CSV", help="per-image scores (default: evaluation-SPLIT.csv)"
-    )
-
-
-def _count(least: int) -> Callable[[str], int]:
-    """The type of a flag: a whole number, `least` or more."""
-
-    def parse(text: str) -> int:
-        if not text.strip().lstrip("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"write a whole number from {least} on, not {text!r}")
-        return int(text)
-
-    return parse
-
-
-def _time(text: str) -> float:
-    try:
-        seconds = float(parse_duration(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from None
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"must be longer than {text!r}")
-    return seconds
-
-
-def assignments(options: argparse.Namespace) -> dict[str, Any]:
-    """Flags as dotted keys over the space file; `--set` comes last and wins."""
-    given: dict[str, Any] = {}
-    if options.data is not None:
-        given |= {"data.root": options.data, "data.pool": [], "data.otherwise": "error"}
-    flags = {"reader": "data.reader", "seed": "search.seed", "time": "budget.time"}
-    flags |= {"trials": "budget.trials", "workers": "resources.workers"}
-    for flag, key in flags.items():
-        value = getattr(options, flag, None)
-        if value is not None:
-            given[key] = value
-    for item in options.set:
-        key, equals, text = item.partition("=")
-        if not equals or not key:
-            raise Misuse(f"--set {item}: write KEY=VALUE, as in --set model.depth=4")
-        try:
-            given[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise Misuse(f"--set {item}: the value is not YAML; put it in quotes") from None
-    if given.get("data.pool"):  # as by --data: nothing stands in for folders that a person named
-        given = {"data.root": None, "data.otherwise": "error"} | given
-    return given
-
-
 def _tune(options: argparse.Namespace) -> int:
     from r2search.space import load_study
 
-    study = load_study(options.space, assignments(options))
+    study = load_study(options.space, flags.assignments(options))
     try:
         from r2search.study import run_study
     except ModuleNotFoundError as error:
@@ -207,7 +93,7 @@ def _tune(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from r2search.space import load_study
 
-    given = assignments(options)
+    given = flags.assignments(options)
     study = load_study(options.space, given)
     if options.baseline is not None:
         if options.baseline not in study.baselines:
@@ -252,6 +138,47 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
 
 
+def _check(options: argparse.Namespace) -> int:
+    from r2search.checking import check_data
+
+    out = Path(options.out) if options.out else None
+    return check_data(_data_config(options), Console(), out)
+
+
+def _data_config(options: argparse.Namespace) -> DataConfig:
+    """The data of a check: as the space file has it, else by default, with PATH and flags over it.
+
+    The reader is to be guessed where neither names one that reads a folder.
+    """
+    from r2search.checking import GUESS
+    from r2search.data import POOL, SYNTHETIC
+    from r2search.grammar import config_with, convert, require_setting
+    from r2search.space import load_study
+    from r2search.spacefile import Source
+
+    options.data, source = options.path, Source(file="--set")
+    given = flags.assignments(options)
+    for key, value in given.items():
+        require_setting(key, value, key, source)
+        if not key.startswith("data.") or (key == "data.pool" and value):
+            raise source.error(key, f"got {value!r}; how one folder is read is all that can be set")
+    if options.space:
+        data = load_study(options.space, given).fixed.data
+    else:
+        fixed = {key: convert(key, value, key, source) for key, value in given.items()}
+        data = config_with(TrialConfig(), fixed, source).data
+    named = "data.reader" in given or (options.space and data.reader not in {POOL, *SYNTHETIC})
+    return data if named else data.model_copy(update={"reader": GUESS})
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from r2search.fetching import fetch_data, list_data_sets
+
+    if options.name is None:
+        return list_data_sets(Console())
+    return fetch_data(options.name, Path(options.out), Console(), accept=options.yes)
+
+
 def _new_run_dir(name: str) -> Path:
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
@@ -268,11 +195,15 @@ Command = tuple[
 ]
 # name: what runs, what adds the flags, one line, description, examples
 COMMANDS: dict[str, Command] = {
-    "tune": (_tune, _add_tune, *manual.TUNE),
-    "train": (_train, _add_train, *manual.TRAIN),
-    "predict": (_predict, _add_predict, *manual.PREDICT),
-    "evaluate": (_evaluate, _add_evaluate, *manual.EVALUATE),
+    "tune": (_tune, flags.add_tune, *manual.TUNE),
+    "train": (_train, flags.add_train, *manual.TRAIN),
+    "predict": (_predict, flags.add_predict, *manual.PREDICT),
+    "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
+    "data check": (_check, flags.add_check, *manual.CHECK),
+    "data fetch": (_fetch, flags.add_fetch, *manual.FETCH),
 }
+# commands that have commands of their own: one line, description, examples
+GROUPS: dict[str, tuple[str, str, str]] = {"data": manual.DATA}
 
 if __name__ == "__main__":
     sys.exit(main())

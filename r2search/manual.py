@@ -12,6 +12,8 @@ EXAMPLES = """examples:
       the best network for your own images
   r2search predict RUN/bundle image.png -o predictions
       what that network makes of an image
+  r2search data check MY_FOLDER
+      what is in a folder of images, and what looks wrong with it
   r2search COMMAND --help
       all that a command can do
 
@@ -97,6 +99,60 @@ that the study has not seen: --split all.
       its test images; the scores of each image go into test.csv
   r2search evaluate runs/NAME/bundle --data OTHER_FOLDER --reader folder --split all
       every image of another folder
+
+""",
+)
+
+DATA = (
+    "check labelled images, or fetch public ones",
+    """\
+Check labelled images before anything is trained on them, or fetch a public data set.
+""",
+    """examples:
+  r2search data check MY_FOLDER
+      what is in it, and what looks wrong
+  r2search data fetch
+      the data sets that can be fetched, with their terms
+
+""",
+)
+
+CHECK = (
+    "say what a data set is like, and what looks wrong with it",
+    """\
+Say what a data set is like, and what looks wrong with it.
+
+Errors, with exit code 1: files that no study would accept, one picture under two
+names (also saved again, rescaled, mirrored or turned), one subject or one picture on
+two sides of the official split, masks that were swapped, images without content.
+Notices, with exit code 0: masks and images far from the rest, and what keeps the data
+from being split.
+
+Without --reader, the one reader is used that fits the folder. The sheet shows images
+spread over the set, and every suspicious one, with their masks outlined.
+""",
+    """examples:
+  r2search data check MY_FOLDER -o sheet.png
+      your own images, with a sheet of pictures to look at
+  r2search data check MY_FOLDER --set data.labels=[1,2]
+      the masks have the values 1 and 2 for two classes
+  r2search data check data/chase_db1 --reader chase_db1 --space retina.yaml
+      as a study of that space file would read it
+
+""",
+)
+
+FETCH = (
+    "download a public data set",
+    """\
+Download a public data set, unpack it and compare its checksums. Its terms are shown
+first, and have to be agreed to. Without a name, list what can be fetched.
+""",
+    """examples:
+  r2search data fetch
+      the list, and where to get what its owners hand out themselves
+  r2search data fetch chase_db1 --out data/chase_db1
+      28 retinal photographs; asks whether you agree to the terms
 
 """,
 )

@@ -19,9 +19,9 @@ PACKAGE = ROOT / "r2search"
 # is one unit, like a folder, and may import within itself.
 ROWS = """
 launch
-cli manual
+cli flags manual
 app
-study finish single, predicting, fetching
+study finish single, predicting, fetching, checking
 report, tuning
 bundle, summary
 train

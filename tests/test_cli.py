@@ -14,8 +14,9 @@ import ray
 from PIL import Image
 
 from r2search import __version__
-from r2search.cli import COMMANDS, assignments, build_parser, exit_code, main
+from r2search.cli import COMMANDS, GROUPS, build_parser, exit_code, main
 from r2search.config import Misuse
+from r2search.flags import assignments
 
 ROOT = Path(__file__).parents[1]
 Make = Callable[..., Path]
@@ -25,17 +26,17 @@ Capture = pytest.CaptureFixture[str]
 # The manual
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *GROUPS])
 def test_every_command_has_a_manual_page(command: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as exit:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     page = capsys.readouterr().out
     assert exit.value.code == 0
     assert page.index("usage: ") < page.index("examples:") < page.index("exit codes:")
     assert max(map(len, page.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *GROUPS])
 def test_the_examples_of_a_manual_page_are_commands_that_exist(
     command: str, capsys: Capture
 ) -> None:
@@ -148,6 +149,16 @@ FLAGS = {
     "predict gone x.png -o out --threshold half": "argument --threshold: invalid float value: 'ha",
     "predict gone x.png -o out --threshold 2": "--threshold 2.0: must lie between 0 and 1",
     "evaluate gone": r"gone: no bundle here \(config.yaml is missing\); give RUN/bundle",
+    "data": "the following arguments are required: COMMAND; see r2search data --help",
+    "data check": "the following arguments are required: PATH; see r2search data check --help",
+    "data check gone": "gone: there is no such folder; check the path",
+    "data check ok --reader nope": "data.reader: unknown name 'nope'; known",
+    "data check ok --reader pool": "data.pool: names no data sets",
+    "data check ok --set model.depth=2": "--set: model.depth: got 2; how one folder is read is al",
+    "data check ok --set data.pool=[1]": "--set: data.pool: got .1.; how one folder is read is al",
+    "data check ok --set data.labels=red": "--set: data.labels: expected",
+    "data check ok -o sheet.jpg": "-o sheet.jpg: the sheet is a PNG; give it a name that ends in",
+    "data fetch nope --yes": "nope: ",
     "evaluate gone --split half": "argument --split: invalid choice: 'half'",
 }
 

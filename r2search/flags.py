@@ -1,0 +1,156 @@
+"""The flags of each command, and what they mean as settings."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from r2search.config import Misuse, parse_duration
+
+
+def _add_study(command: argparse.ArgumentParser) -> None:
+    study = command.add_argument_group("study")
+    study.add_argument(
+        "--space",
+        required=True,
+        metavar="FILE",
+        help="space file: a path, or a name in search_spaces/ (its README has the grammar)",
+    )
+    study.add_argument("--data", metavar="FOLDER", help="the images (default: the space file's)")
+    study.add_argument(
+        "--reader",
+        metavar="NAME",
+        help="how that folder is laid out: folder, chase_db1 (default: the space file's)",
+    )
+    _add_set(
+        study, "fix any single field, as in model.depth=4 or budget.max_epochs=20; may be repeated"
+    )
+    study.add_argument(
+        "--seed", type=_count(0), metavar="N", help="of the split and of all else that is drawn"
+    )
+    study.add_argument(
+        "--out", metavar="DIR", help="run folder to make (default: runs/NAME-DATE-TIME)"
+    )
+
+
+def add_tune(command: argparse.ArgumentParser) -> None:
+    _add_study(command)
+    budget = command.add_argument_group("budget", "default: what the space file says")
+    budget.add_argument("--time", type=_time, help="wall clock of the whole study: 90s, 20m, 1h30m")
+    budget.add_argument(
+        "--trials", type=_count(1), metavar="N", help="most trials beside the baselines"
+    )
+    budget.add_argument("--workers", type=_count(1), metavar="N", help="trials trained at a time")
+    tracking = command.add_argument_group("tracking")
+    tracking.add_argument(
+        "--wandb",
+        choices=["offline", "online", "disabled"],
+        default="offline",
+        help="Weights & Biases: into the run folder (default), to the server, or not at all",
+    )
+
+
+def add_train(command: argparse.ArgumentParser) -> None:
+    _add_study(command)
+    training = command.add_argument_group("training")
+    training.add_argument(
+        "--baseline", metavar="NAME", help="begin from this baseline of the space file; --set wins"
+    )
+
+
+def add_predict(command: argparse.ArgumentParser) -> None:
+    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
+    command.add_argument("image", nargs="+", help="image files, or folders of images")
+    command.add_argument("-o", "--out", required=True, metavar="DIR", help="where results go")
+    command.add_argument(
+        "--threshold", type=float, metavar="P", help="foreground from here on (default: bundle's)"
+    )
+
+
+def add_evaluate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
+    command.add_argument("--data", metavar="FOLDER", help="images and masks (default: the study's)")
+    command.add_argument("--reader", metavar="NAME", help="its layout (default: the study's)")
+    command.add_argument(
+        "--split",
+        choices=["train", "val", "test", "all"],
+        default="val",
+        help="which images (default: val)",
+    )
+    command.add_argument(
+        "-o", "--out", metavar="CSV", help="per-image scores (default: evaluation-SPLIT.csv)"
+    )
+
+
+def add_check(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", metavar="PATH", help="the folder with images and masks")
+    command.add_argument(
+        "--reader", metavar="NAME", help="how it is laid out (default: the space file's, or found)"
+    )
+    command.add_argument(
+        "--space", metavar="FILE", help="read it as a study of this space file would"
+    )
+    _add_set(command, "fix how it is read, as in data.labels=[1,2]; may be repeated")
+    command.add_argument("-o", "--out", metavar="PNG", help="write a sheet of pictures")
+
+
+def add_fetch(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "name", nargs="?", metavar="NAME", help="which data set (default: list them)"
+    )
+    command.add_argument(
+        "--out", default="data", metavar="DIR", help="the folder it is put into (default: data)"
+    )
+    command.add_argument(
+        "--yes", action="store_true", help="agree to its terms without being asked"
+    )
+
+
+def _add_set(command: argparse._ActionsContainer, about: str) -> None:
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=about)
+
+
+def _count(least: int) -> Callable[[str], int]:
+    """The type of a flag: a whole number, `least` or more."""
+
+    def parse(text: str) -> int:
+        if not text.strip().lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"write a whole number from {least} on, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _time(text: str) -> float:
+    try:
+        seconds = float(parse_duration(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from None
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"must be longer than {text!r}")
+    return seconds
+
+
+def assignments(options: argparse.Namespace) -> dict[str, Any]:
+    """Flags as dotted keys over the space file; `--set` comes last and wins."""
+    given: dict[str, Any] = {}
+    if options.data is not None:
+        given |= {"data.root": options.data, "data.pool": [], "data.otherwise": "error"}
+    flags = {"reader": "data.reader", "seed": "search.seed", "time": "budget.time"}
+    flags |= {"trials": "budget.trials", "workers": "resources.workers"}
+    for flag, key in flags.items():
+        value = getattr(options, flag, None)
+        if value is not None:
+            given[key] = value
+    for item in options.set:
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise Misuse(f"--set {item}: write KEY=VALUE, as in --set model.depth=4")
+        try:
+            given[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise Misuse(f"--set {item}: the value is not YAML; put it in quotes") from None
+    if given.get("data.pool"):  # as by --data: nothing stands in for folders that a person named
+        given = {"data.root": None, "data.otherwise": "error"} | given
+    return given
