@@ -133,8 +133,9 @@ def test_a_command_in_a_document_is_understood(command: str) -> None:
         assert exit.value.code == 0
         return
     options = build_parser().parse_args(words)
-    if "space" in options and options.space == options.space.lower():  # no FILE to be filled in
-        find_space(options.space)
+    space = getattr(options, "space", None)
+    if space and space == space.lower():  # no FILE to be filled in
+        find_space(space)
 
 
 def test_the_commands_of_the_readme_are_found() -> None:

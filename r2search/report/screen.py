@@ -29,7 +29,7 @@ from r2search.report.wording import (
 
 QUIET_S = 30.0  # seconds between plain lines while nothing changes
 SHOWN_RUNNING = 12
-TEST_METRICS = ("dice_mean", "sensitivity", "specificity", "auc_pr")  # after the objective; the report has all
+TEST_METRICS = ("dice_mean", "sensitivity", "specificity", "auc_pr")  # after the objective
 SPARK = "▁▂▃▄▅▆▇█"  # low to high
 SPARK_WIDTH = 40
 

@@ -154,7 +154,7 @@ def same_pictures(samples: Iterable[Sample], names: Mapping[str, Path | str]) ->
     for sample in samples:
         content = hashlib.sha256(sample.image.tobytes()).hexdigest()
         earlier = first.setdefault((sample.image.shape, content), sample)
-        known = sample.source is not None and sample.source == earlier.source
+        known = bool(sample.source) and sample.source == earlier.source
         if earlier is not sample and not known:  # a member of a pool has been checked by itself
             problems.append(
                 f"{names[sample.id]}: is the same picture as {names[earlier.id]}; remove one"
