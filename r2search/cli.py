@@ -176,7 +176,8 @@ def _fetch(options: argparse.Namespace) -> int:
 
     if options.name is None:
         return list_data_sets(Console())
-    return fetch_data(options.name, Path(options.out), Console(), accept=options.yes)
+    out = Path(options.out) if options.out else Path("data") / options.name
+    return fetch_data(options.name, out, Console(), accept=options.yes)
 
 
 def _new_run_dir(name: str) -> Path:

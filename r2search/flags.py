@@ -21,7 +21,7 @@ def _add_study(command: argparse.ArgumentParser) -> None:
     study.add_argument(
         "--reader",
         metavar="NAME",
-        help="how that folder is laid out: folder, chase_db1 (default: the space file's)",
+        help="how that folder is laid out, as folder or isic (default: the space file's)",
     )
     _add_set(
         study, "fix any single field, as in model.depth=4 or budget.max_epochs=20; may be repeated"
@@ -100,7 +100,7 @@ def add_fetch(command: argparse.ArgumentParser) -> None:
         "name", nargs="?", metavar="NAME", help="which data set (default: list them)"
     )
     command.add_argument(
-        "--out", default="data", metavar="DIR", help="the folder it is put into (default: data)"
+        "--out", metavar="DIR", help="the folder that will hold it (default: data/NAME)"
     )
     command.add_argument(
         "--yes", action="store_true", help="agree to its terms without being asked"

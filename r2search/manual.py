@@ -70,8 +70,8 @@ Segment images with an exported network.
 For every image NAME.* it writes, at the image's own size, NAME_mask.png (0 and 255; of
 several classes their values in data.labels), NAME_probability.png (16 bit: 65535 is 1)
 and NAME_overlay.png (for the eye). A DICOM slice (.dcm) is an image; a NIfTI volume
-(.nii, .nii.gz) gets NAME_mask.nii.gz in its own grid. A file
-that cannot be read is named and costs only itself; the exit code is then 1.
+(.nii, .nii.gz) gets NAME_mask.nii.gz in its own grid. A file that cannot be read is
+named and costs only itself; the exit code is then 1.
 """,
     """examples:
   r2search predict runs/NAME/bundle photo.png -o predictions
@@ -151,8 +151,8 @@ first, and have to be agreed to. Without a name, list what can be fetched.
     """examples:
   r2search data fetch
       the list, and where to get what its owners hand out themselves
-  r2search data fetch chase_db1 --out data/chase_db1
-      28 retinal photographs; asks whether you agree to the terms
+  r2search data fetch chase_db1
+      28 retinal photographs into data/chase_db1; asks whether you agree to the terms
 
 """,
 )

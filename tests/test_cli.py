@@ -332,3 +332,15 @@ def test_a_mistake_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> 
     assert issubclass(Misuse, ValueError)  # which is why a plain one must not be caught
     with pytest.raises(ValueError, match="ours"):
         main(["train", "--space", "quick.yaml"])
+
+
+def test_a_data_set_is_fetched_into_a_folder_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for other in ("hrf", "chase_db1"):  # of another, which is no hindrance, and in the way
+        (tmp_path / "data" / other).mkdir(parents=True)
+        (tmp_path / "data" / other / "mine.txt").touch()
+    assert main(["data", "fetch", "chase_db1", "--yes"]) == 2
+    folder = tmp_path / "data" / "chase_db1"
+    assert f"{folder}: is there already, and was not fetched" in capsys.readouterr().err
