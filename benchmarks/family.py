@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.table import Table
 from seeds import train
 
-from r2search.config import ModelConfig, Study, parse_duration
+from r2search.config import ModelConfig, Study
 from r2search.finish import write_json
 from r2search.models.cost import model_cost
 from r2search.space import load_study
+from r2search.strict import parse_duration
 from r2search.study import run_study
 
 MEMBERS = {  # name -> model settings

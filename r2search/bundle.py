@@ -20,11 +20,12 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from r2search.config import Misuse, Strict, TrialConfig
+from r2search.config import Misuse, TrialConfig
 from r2search.data import field_of_view
 from r2search.data.prepare import Preparation, at_most, resize_probability
 from r2search.data.readers.volumes import read_picture
 from r2search.models.unet import build_model
+from r2search.strict import Strict
 from r2search.train.hardware import apply, detect, place_model
 from r2search.train.inference import Predictor
 from r2search.train.metrics import classify

@@ -4,22 +4,13 @@ A `TrialConfig` says everything that one training needs; a `Study` says what is 
 for how long. Nothing here imports torch or Ray.
 """
 
-import re
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, model_validator
+
+from r2search.strict import Duration, Strict
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # of studies and baselines: they become folder names
 
@@ -33,70 +24,6 @@ def hint(name: str, known: list[str]) -> str:
     near = get_close_matches(name, known, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
     return f"{guess}known: {', '.join(sorted(known))}"
-
-
-def parse_duration(value: Any) -> Any:
-    """Seconds from `90`, `'90s'`, `'20m'`, `'1h30m'`; anything else is a ValueError."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("a duration is written like 90s, 20m or 1h30m")
-    match = re.fullmatch(
-        r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d*)?)s?)?", str(value).strip()
-    )
-    if not match or not any(match.groups()):
-        raise ValueError("a duration is written like 90s, 20m or 1h30m")
-    units = (86400, 3600, 60, 1)
-    return sum(float(n or 0) * unit for n, unit in zip(match.groups(), units, strict=True))
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    Field(gt=0),
-    WithJsonSchema({"type": ["string", "number"], "description": "as 90s, 20m or 1h30m"}),
-]
-
-
-def types_of(annotation: Any) -> set[Any]:
-    """The types that an annotation accepts; a Literal counts as the types of its values."""
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin in (Union, UnionType):
-        return set[Any]().union(*map(types_of, args))
-    if origin is Annotated:
-        return types_of(args[0])
-    return {type(value) for value in args} if origin is Literal else {annotation}
-
-
-def undo_yaml(value: Any, annotation: Any) -> Any:
-    """Mend what YAML makes of `1e-4`, a string; refuse a boolean where none is meant.
-
-    Raises ValueError for the boolean: pydantic would take it for 0 or 1.
-    """
-    types = types_of(annotation)
-    if isinstance(value, bool) and not types & {bool, Any}:
-        remedy = "write a number" if types & {int, float} else "put the word in quotes"
-        raise ValueError(f"YAML reads no, off, yes and on as booleans: {remedy}")
-    if not types & {int, float}:
-        return value
-    if isinstance(value, list | tuple):
-        return [undo_yaml(item, annotation) for item in value]
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-class Strict(BaseModel):
-    """Frozen, and a key it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _undo_yaml(cls, value: Any, info: ValidationInfo) -> Any:
-        assert info.field_name is not None
-        return undo_yaml(value, cls.model_fields[info.field_name].annotation)
 
 
 class PoolMember(Strict):
@@ -299,7 +226,9 @@ class Parameter(Strict):
     high: float = 0.0
     step: float | None = None  # quantised ranges
     log: bool = False
-    when: dict[str, tuple[Value, ...]] = {}  # earlier parameter -> values under which it exists
+    when: dict[str, tuple[Value, ...]] = Field(
+        {}, description="earlier parameter -> values under which it exists"
+    )
 
 
 class MetricConfig(Strict):
@@ -342,7 +271,7 @@ PUBLISHED_STEPS = "published_steps"  # the one key of a baseline that is no sett
 class Baseline(Strict):
     """A published setting to compare with."""
 
-    overrides: dict[str, Any] = {}  # dotted key -> value
+    overrides: dict[str, Any] = Field({}, description="dotted key -> value")
     published_steps: int | None = Field(None, ge=1)  # optimizer steps of its publication
 
     def published_pixels(self, config: TrialConfig) -> int | None:
@@ -365,4 +294,4 @@ class Study(Strict):
     resources: ResourcesConfig = ResourcesConfig()
     early_terminate: EarlyTerminateConfig = EarlyTerminateConfig()
     confirm: ConfirmConfig | None = None
-    baselines: dict[str, Baseline] = {}
+    baselines: dict[str, Baseline] = Field({})

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from r2search.config import Misuse, parse_duration
+from r2search.config import Misuse
+from r2search.strict import parse_duration
 
 
 def _add_study(command: argparse.ArgumentParser) -> None:

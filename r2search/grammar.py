@@ -13,8 +13,6 @@ from r2search.config import (
     TrialConfig,
     Value,
     hint,
-    types_of,
-    undo_yaml,
 )
 from r2search.spacefile import (
     FIXABLE,
@@ -25,6 +23,7 @@ from r2search.spacefile import (
     explain,
     sentence,
 )
+from r2search.strict import types_of, undo_yaml
 
 # Settings that something else decides, and what a person does instead.
 DERIVED = {

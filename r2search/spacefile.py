@@ -27,11 +27,10 @@ from r2search.config import (
     ModelConfig,
     ResourcesConfig,
     SearchConfig,
-    Strict,
     TrainConfig,
     hint,
-    types_of,
 )
+from r2search.strict import Strict, types_of
 
 # Of a TrialConfig: what `parameters` may hold.
 SECTIONS: dict[str, type[Strict]] = {

@@ -28,6 +28,7 @@ train
 data, models, selection
 space grammar spacefile schema
 config, records, environment, interrupt
+strict
 """.strip().splitlines()
 UNITS = {
     name: (row, unit)
