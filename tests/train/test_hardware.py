@@ -1,5 +1,9 @@
 """What is detected, how a network is placed and stepped, and how a rate is solved for."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -49,6 +53,48 @@ def test_apply_sets_the_threads_of_this_process() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+STEPS = """
+import resource
+import torch
+from torch.nn.functional import conv2d
+from r2search.train.hardware import keep_freed_memory, return_freed_memory
+
+torch.set_num_threads(1)
+kernel = torch.ones(8, 8, 3, 3)
+
+def faults_of_a_step():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    maps = torch.ones(4, 8, 128, 128)  # 2 MiB
+    for _ in range(4):
+        maps = conv2d(maps, kernel, padding=1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def resident():
+    pages = open("/proc/self/statm").read().split()[1]
+    return int(pages) * resource.getpagesize() // 2**20
+
+def steps():
+    return sum(faults_of_a_step() for _ in range(10))
+
+steps()
+as_it_was = steps()
+keep_freed_memory()
+steps()
+kept = steps()
+large = [torch.ones(4, 2**18) for _ in range(25)]  # 100 MiB
+del large
+print(as_it_was, kept, resident(), return_freed_memory() or resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_is_kept_for_the_next_step_and_can_be_returned() -> None:
+    told = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
+    as_it_was, kept, before, after = map(int, told.stdout.split())
+    assert kept * 10 < as_it_was  # pages that the kernel had to fill with zeros
+    assert before - after >= 50  # MiB
 
 
 @pytest.mark.parametrize(
