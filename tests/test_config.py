@@ -140,6 +140,17 @@ def test_a_tile_that_a_person_chose_is_kept() -> None:
     assert TrialConfig(inference=InferenceConfig(tile=512)).tile == 512
 
 
-def test_class_weights_of_another_number_of_classes_are_refused() -> None:
-    with pytest.raises(ValidationError, match="has 3 values for 2 classes"):
-        TrialConfig(train=TrainConfig(class_weights=(1.0, 2.0, 3.0)))
+@pytest.mark.parametrize(
+    ("classes", "weights", "said"),
+    [
+        (1, (1.0, 2.0, 3.0), "3 values for 2 classes"),
+        (2, (1.0, 2.0, 3.0), "3 values for 2 classes"),
+        (3, (1.0, 2.0), "2 values for 3 classes"),
+    ],
+)
+def test_class_weights_of_another_number_of_classes_are_refused(
+    classes: int, weights: tuple[float, ...], said: str
+) -> None:
+    data, model = DataConfig(labels=(1, 2)), ModelConfig(classes=classes)
+    with pytest.raises(ValidationError, match=rf"class_weights has {said}: give one a class"):
+        TrialConfig(data=data, model=model, train=TrainConfig(class_weights=weights))

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from r2search.config import Misuse
-
 ClassWeights = float | tuple[float, ...]
 Loss = Callable[[Tensor, Tensor, Tensor, ClassWeights], Tensor]
 
@@ -98,11 +96,7 @@ def _weight(logits: Tensor, masks: Tensor, weights: Tensor, class_weights: Class
     classes = max(2, logits.shape[1])
     if not isinstance(class_weights, tuple):
         class_weights = (1.0, *[class_weights] * (classes - 1))
-    if len(class_weights) != classes:
-        raise Misuse(
-            f"train.class_weights has {len(class_weights)} values for {classes} classes; give one "
-            "a class, background first, or one number for all of the foreground"
-        )
+    assert len(class_weights) == classes  # TrialConfig refuses others
     if classes == 2:
         background, foreground = class_weights
         return weights.float() * (background + (foreground - background) * masks.float())

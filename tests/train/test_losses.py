@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from r2search.config import Misuse
 from r2search.train.losses import LOSSES, ClassWeights
 
 # One row of three pixels inside the field of view and one outside.
@@ -231,19 +230,3 @@ def test_overlap_losses_sum_over_the_batch_before_they_divide(name: str) -> None
         logits.transpose(0, 2), empty_second.transpose(0, 1), FOV.expand(1, 2, 4), 1.0
     ).item()
     assert batch == pytest.approx(side_by_side, rel=1e-6)
-
-
-@every_loss
-@pytest.mark.parametrize(
-    ("channels", "weights", "said"),
-    [
-        (1, (1.0,) * 3, "3 values for 2"),
-        (2, (1.0,) * 3, "3 values for 2"),
-        (3, (1.0, 2.0), "2 val"),
-    ],
-)
-def test_wrong_number_of_class_weights_is_refused(
-    name: str, channels: int, weights: tuple[float, ...], said: str
-) -> None:
-    with pytest.raises(Misuse, match=rf"train\.class_weights has {said}"):
-        loss(name, LOGITS.expand(1, channels, 1, 4), MASKS, weights)
