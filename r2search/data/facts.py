@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2search.config import Misuse
-from r2search.data.readers.images import list_images, stored_values
-from r2search.data.samples import Sample, fingerprint, histograms
+from r2search.data.readers.images import images_below, stored_values
+from r2search.data.samples import Sample, fingerprint, histograms, moments
 
 CHANNELS = {1: ("grey",), 3: ("red", "green", "blue")}
 PERCENTILES = (1, 50, 99)
@@ -88,20 +88,14 @@ def _intensity(samples: Sequence[Sample]) -> list[Row]:
     rows = []
     for channels in sorted({sample.image.shape[2] for sample in samples}):
         own = [s for s in samples if s.image.shape[2] == channels]
-        for name, counts in zip(CHANNELS[channels], _added(own), strict=True):
-            rows.append((f"{name}, 0..255", _levels(counts)))
+        counts = np.sum([levels_inside(sample) for sample in own], axis=0)
+        for name, *known in zip(CHANNELS[channels], *moments(counts), counts, strict=True):
+            rows.append((f"{name}, 0..255", _levels(*known)))
     return rows
 
 
-def _added(samples: Sequence[Sample]) -> Counts:
-    return np.asarray(np.sum([levels_inside(sample) for sample in samples], axis=0))
-
-
-def _levels(counts: Counts) -> str:
-    levels, total = np.arange(256), max(1, int(counts.sum()))
-    mean = float(counts @ levels) / total
-    deviation = float(np.sqrt(counts @ (levels - mean) ** 2 / total))
-    places = np.searchsorted(counts.cumsum(), [total * p / 100 for p in PERCENTILES])
+def _levels(mean: float, deviation: float, counts: Counts) -> str:
+    places = np.searchsorted(counts.cumsum(), [counts.sum() * p / 100 for p in PERCENTILES])
     told = ", ".join(f"{place} at {p} %" for p, place in zip(PERCENTILES, places, strict=True))
     return f"mean {mean:.1f}, deviation {deviation:.1f}; {told}"
 
@@ -148,7 +142,7 @@ def stored_masks(root: Path) -> list[Row]:
 
     MOST_OPENED files at most are opened, spread over the folders; lossy ones and volumes are not.
     """
-    files = [p for p in _walk(root) if p.suffix.lower() not in LOSSY]
+    files = [p for p in images_below(root) if p.suffix.lower() not in LOSSY]
     step = max(1, -(-len(files) // MOST_OPENED))
     kinds: dict[str, list[Path]] = {}
     values: dict[str, set[int]] = {}
@@ -169,8 +163,3 @@ def stored_masks(root: Path) -> list[Row]:
 
 def _named(paths: list[Path]) -> str:
     return paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
-
-
-def _walk(folder: Path) -> list[Path]:
-    inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return [*list_images(folder), *(path for sub in inner for path in _walk(sub))]

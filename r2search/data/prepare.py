@@ -10,7 +10,7 @@ from PIL import Image
 
 from r2search.config import DataConfig
 from r2search.data.patches import resized_shape
-from r2search.data.samples import Sample, histograms, moments
+from r2search.data.samples import MIN_STD, Sample, histograms, moments
 
 CLAHE_LIMIT = 2.0  # times the mean of a histogram bin; more is cut off and dealt out
 CLAHE_TILES = 8  # down and across
@@ -60,7 +60,7 @@ class Preparation:
     def scale(self, prepared: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What to subtract from a prepared image, then to divide by: float32, one a channel."""
         if self.config.standardize == "image":
-            return moments(histograms(prepared))
+            return _shift_and_scale(histograms(prepared))
         if self.config.standardize == "dataset":
             return np.array(self.mean, np.float32), np.array(self.std, np.float32)
         channels = prepared.shape[2]
@@ -78,8 +78,16 @@ def fit_preparation(config: DataConfig, samples: Iterable[Sample]) -> Preparatio
     if config.standardize != "dataset":
         return bare
     counts = [histograms(bare.image(sample.image)) for sample in samples]
-    mean, std = moments(np.sum(counts, axis=0))
+    mean, std = _shift_and_scale(np.sum(counts, axis=0))
     return Preparation(config, tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def _shift_and_scale(
+    counts: NDArray[np.int64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and deviation of histograms; the noise of an almost constant image is not blown up."""
+    mean, std = moments(counts)
+    return mean, np.maximum(std, MIN_STD)
 
 
 def resize(image: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from r2search.config import Misuse
 Part = Literal["train", "val", "test"]
 Split = Literal["by_subject", "within_subject"]
 
-MIN_STD = 1.0  # one grey level: the noise of an almost constant image is not blown up
+MIN_STD = 1.0  # one grey level: an image that deviates no more is taken for constant
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,9 +199,9 @@ def histograms(image: NDArray[np.uint8]) -> NDArray[np.int64]:
 def moments(counts: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and standard deviation of each channel of histograms (C, 256), float32 (C,).
 
-    The deviation is the population's and at least MIN_STD. Both are exact.
+    The deviation is the population's. Both are exact, and 0 where there are no pixels.
     """
-    levels, total = np.arange(256, dtype=np.float64), counts.sum(axis=1)
+    levels, total = np.arange(256, dtype=np.float64), np.maximum(1, counts.sum(axis=1))
     mean = counts @ levels / total
     std = np.sqrt((counts * (levels - mean[:, None]) ** 2).sum(axis=1) / total)
-    return mean.astype(np.float32), np.maximum(std, MIN_STD).astype(np.float32)
+    return mean.astype(np.float32), std.astype(np.float32)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from r2search.config import DataConfig, Misuse
 from r2search.data.readers.entries import Entry, by_stem, find_root, read_entries
-from r2search.data.readers.images import SUFFIXES, list_images
+from r2search.data.readers.images import SUFFIXES, images_below
 from r2search.data.readers.manifest import MANIFEST, read_manifest
 from r2search.data.samples import Sample
 
@@ -40,7 +40,7 @@ def _fits(root: Path) -> bool:
 
 
 def _pairs(root: Path, problems: list[str]) -> list[Entry]:
-    images = by_stem(_walk(root / "images"), root / "images", problems)
+    images = by_stem(images_below(root / "images"), root / "images", problems)
     if not images:
         raise Misuse(f"{root / 'images'}: holds no images; known: {', '.join(sorted(SUFFIXES))}")
     masks = _partners("mask", root / "masks", MASK_SUFFIXES, images, problems)
@@ -59,12 +59,6 @@ def _pairs(root: Path, problems: list[str]) -> list[Entry]:
     ]
 
 
-def _walk(folder: Path) -> list[Path]:
-    """All images at any depth; hidden folders are left out."""
-    inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return [*list_images(folder), *(path for sub in inner for path in _walk(sub))]
-
-
 def _partners(
     kind: str,
     folder: Path,
@@ -77,7 +71,7 @@ def _partners(
     Of two images that fit, the one of exactly that name has the file.
     """
     partners: dict[str, Path] = {}
-    for stem, path in by_stem(_walk(folder), folder, problems).items():
+    for stem, path in by_stem(images_below(folder), folder, problems).items():
         bare = (stem.removesuffix(suffix) for suffix in suffixes)
         image = next((name for name in (stem, *bare) if name in images), None)
         if image is None:

@@ -7,7 +7,7 @@ import gzip
 import io
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -37,6 +37,12 @@ def list_images(folder: Path) -> list[Path]:
         and not path.name.startswith(".")
         and path.is_file()
     )
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The image files at any depth of a folder; hidden folders are left out."""
+    inner = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [*list_images(folder), *(path for sub in inner for path in images_below(sub))]
 
 
 def name_of(path: Path) -> str:
@@ -104,6 +110,14 @@ def read_mask(
     return np.asarray(pixels != 0, dtype=np.uint8)
 
 
+def class_indices(values: NDArray[Any], labels: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The places of label values in `labels`, from 1; 0 for all that is not among them."""
+    mask = np.zeros(values.shape, np.uint8)
+    for index, label in enumerate(labels, start=1):
+        mask[values == label] = index
+    return mask
+
+
 def stored_values(path: Path) -> tuple[str, list[int]]:
     """How the pixels of a picture are stored, as in `8 bit`, and which values they have.
 
@@ -119,9 +133,7 @@ def stored_values(path: Path) -> tuple[str, list[int]]:
 def _by_labels(
     path: Path, pixels: NDArray[np.generic], labels: tuple[int, ...], may_be_empty: bool
 ) -> NDArray[np.uint8]:
-    mask = np.zeros(pixels.shape, np.uint8)
-    for index, label in enumerate(labels, start=1):
-        mask[pixels == label] = index
+    mask = class_indices(pixels, labels)
     strange = (mask == 0) & (pixels != 0)
     if strange.any():
         values = ", ".join(map(str, np.unique(pixels[strange])[:5]))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from r2search.config import DataConfig, Misuse
 from r2search.data.readers.entries import by_stem, find_root
-from r2search.data.readers.images import name_of
+from r2search.data.readers.images import class_indices, name_of
 from r2search.data.readers.volumes import (
     NIFTI,
     SOFT_TISSUE,
@@ -113,12 +113,7 @@ def _classes(path: Path, values: NDArray[Any], labels: tuple[int, ...]) -> NDArr
     """Class indices of label values: their places in `labels`, or 1 for all above 0."""
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         raise Misuse(f"{path}: has values that are no whole numbers; save the labels, not an image")
-    if not labels:
-        return np.asarray(values > 0, np.uint8)
-    mask = np.zeros(values.shape, np.uint8)
-    for index, label in enumerate(labels, start=1):
-        mask[values == label] = index
-    return mask
+    return class_indices(values, labels) if labels else np.asarray(values > 0, np.uint8)
 
 
 def _require_alike(path: Path, label: Nifti1Header, image: Nifti1Header) -> None:
