@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +18,8 @@ from r2search.data.facts import Row, facts, stored_masks
 from r2search.data.prepare import resize
 from r2search.data.readers.entries import BadData
 from r2search.data.samples import Sample
-from r2search.report.pictures import CLASSES, Colour
+from r2search.report.pictures import CLASSES, outline, write_line
+from r2search.report.screen import say
 
 GUESS = ""  # the name of the reader that is to be found
 
@@ -28,7 +28,7 @@ MOST_SUSPICIOUS = 96
 COLUMNS, CELL = 4, 300  # pixels of a cell, its picture is as wide
 THIN = 0.35  # share of a pixel that a mask must cover: half would lose fine vessels
 GAP, LINE = 10, 20
-INK, QUIET, ALARM, NOTICE = (28, 36, 48), (91, 103, 118), (214, 40, 40), (230, 145, 0)
+INK, ALARM, NOTICE = (28, 36, 48), (214, 40, 40), (230, 145, 0)
 
 
 class Reading(NamedTuple):
@@ -53,17 +53,17 @@ def check_data(config: DataConfig, console: Console, sheet_path: Path | None = N
     reading = guess_reader(config) if config.reader == GUESS else read_with(config)
     reader, samples = reading.config.reader, reading.samples
     rows = [*facts(samples, config.labels)] if samples else [("images", "none could be read")]
-    _say(console, f"{config.root}, read as {reader}")
+    say(console, f"{config.root}, read as {reader}")
     _show(rows + stored_masks(config.root), console)
     found = find_faults(samples, reading.problems, config.split)
     for finding in found:
         kind = "error" if finding.is_error else "notice"
-        _say(console, f"{kind}: {finding.kind}: {finding.text}")
+        say(console, f"{kind}: {finding.kind}: {finding.text}")
     wrong = sum(finding.is_error for finding in found)
-    _say(console, f"{_number(wrong, 'error')}, {_number(len(found) - wrong, 'notice')}")
+    say(console, f"{_number(wrong, 'error')}, {_number(len(found) - wrong, 'notice')}")
     if sheet_path and samples:
         _save(draw_sheet(samples, found), sheet_path)
-        _say(console, f"pictures: {sheet_path}")
+        say(console, f"pictures: {sheet_path}")
     return 1 if wrong else 0
 
 
@@ -128,11 +128,11 @@ def draw_sheet(samples: Sequence[Sample], found: Sequence[Finding]) -> Image.Ima
             page.paste(cells[place], (left, top))
             below = top + cells[place].height
             name = f"{sample.id} ({sample.part})" if sample.part else sample.id
-            _write(draw, (left, below + 2), name, INK)
+            write_line(draw, (left, below + 2), name, CELL, INK)
             if mark := marks.get(sample.id):
                 colour = ALARM if mark.is_error else NOTICE
                 draw.rectangle((left - 3, top - 3, left + CELL + 2, below + 2), None, colour, 3)
-                _write(draw, (left, below + 2 + LINE), mark.kind, colour)
+                write_line(draw, (left, below + 2 + LINE), mark.kind, CELL, colour)
         top += height + 2 * LINE + GAP
     return page
 
@@ -164,24 +164,8 @@ def outlined(sample: Sample) -> Image.Image:
     for index in range(1, int(sample.mask.max()) + 1):
         area = (sample.mask == index).astype(np.float32)
         share = cv2.resize(area, shape[::-1], interpolation=cv2.INTER_AREA)
-        _draw_outline(page, share > THIN, CLASSES[(index - 1) % len(CLASSES)])
+        page[outline(share > THIN)] = CLASSES[(index - 1) % len(CLASSES)]
     return Image.fromarray(page)
-
-
-def _draw_outline(page: NDArray[np.uint8], inside: NDArray[np.bool_], colour: Colour) -> None:
-    padded = np.pad(inside, 1, mode="edge")
-    around = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    page[inside & ~around] = np.array(colour, np.uint8)
-
-
-def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, ink: Colour) -> None:
-    """One line, cut to the width of a cell."""
-    font = ImageFont.load_default(13)
-    if draw.textlength(text, font=font) > CELL:
-        while text and draw.textlength(f"{text}...", font=font) > CELL:
-            text = text[:-1]
-        text += "..."
-    draw.text(place, text, fill=ink, font=font)
 
 
 def _save(page: Image.Image, path: Path) -> None:
@@ -197,10 +181,6 @@ def _show(rows: Sequence[Row], console: Console) -> None:
     for name, value in rows:
         table.add_row(Text(name), Text(value, overflow="fold"))
     console.print(table)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _number(count: int, name: str) -> str:

@@ -21,6 +21,7 @@ from rich.table import Column, Table
 from r2search.config import Misuse
 from r2search.data.catalogue import BY_HAND, CATALOGUE, DataSet
 from r2search.data.fetch import FetchError, Report, checksums_path, fetch, find, is_here
+from r2search.report.screen import say
 
 
 def fetch_data(name: str, out_dir: Path, console: Console, *, accept: bool) -> int:
@@ -36,11 +37,11 @@ def fetch_entry(data_set: DataSet, out_dir: Path, console: Console, *, accept: b
     """What `fetch_data` does, for an entry that need not be in the catalogue."""
     folder = out_dir.expanduser().resolve()
     if is_here(data_set, folder):
-        _say(console, f"{data_set.title} is here already: {out_dir}")
+        say(console, f"{data_set.title} is here already: {out_dir}")
         return 0
     _show_terms(data_set, console)
     if not accept and not agrees(data_set.name, console, sys.stdin):
-        _say(console, "Nothing was downloaded.")
+        say(console, "Nothing was downloaded.")
         return 1
     try:
         with _bars(console) as report:
@@ -49,13 +50,13 @@ def fetch_entry(data_set: DataSet, out_dir: Path, console: Console, *, accept: b
         print(f"r2search: {error}", file=sys.stderr)
         return 1
     for archive in unsummed:
-        _say(
+        say(
             console,
             f"No checksum of {archive} is published. That of this download is in "
             f"{checksums_path(folder)}; later ones are compared with it.",
         )
-    _say(console, f"{data_set.title} is in {out_dir}")
-    _say(console, f"use it with: --data {out_dir} --reader {data_set.reader}")
+    say(console, f"{data_set.title} is in {out_dir}")
+    say(console, f"use it with: --data {out_dir} --reader {data_set.reader}")
     return 0
 
 
@@ -92,11 +93,7 @@ def _show_terms(data_set: DataSet, console: Console) -> None:
         f"  stated at {data_set.page}",
         f"cite: {data_set.citation}",
     ):
-        _say(console, line)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from r2search.data.readers.volumes import (
 )
 from r2search.data.samples import Sample, SampleSet
 from r2search.report.pictures import overlay
+from r2search.report.screen import say
 from r2search.report.wording import SYNTHETIC, by_class
 from r2search.train.hardware import apply
 from r2search.train.trainer import Metrics, evaluate
@@ -72,7 +73,7 @@ def predict_files(
             _predict_file(bundle, path, out_dir, name, threshold)
         except Misuse as error:
             bad.append(str(error))
-    _say(console, f"{len(files) - len(bad)} of {len(files)} images predicted, in {out_dir}")
+    say(console, f"{len(files) - len(bad)} of {len(files)} images predicted, in {out_dir}")
     for problem in bad:
         print(f"r2search: {problem}", file=sys.stderr)
     return 1 if bad else 0
@@ -91,10 +92,6 @@ def _predict_file(
     masks = [bundle.predict(image, threshold).mask for image in volume.pictures(data.window)]
     values = np.array((0, *(data.labels or (1,))), np.uint8)
     write_nifti_mask(out_dir / f"{name}_mask.nii.gz", values[np.stack(masks)], header)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)  # a path may hold brackets, and be long
 
 
 def find_images(inputs: list[Path]) -> dict[str, Path]:
@@ -180,7 +177,7 @@ def evaluate_bundle(
         raise Misuse(f"{bundle_dir}: {error}; export the bundle again") from None
     console.print(_score_table(metrics, f"{len(samples)} images, split {split}"))
     _write_csv(csv_path, per_image)
-    _say(console, f"per image: {csv_path}")
+    say(console, f"per image: {csv_path}")
     return 0
 
 

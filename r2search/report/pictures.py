@@ -52,12 +52,18 @@ def overlay(image: NDArray[np.uint8], mask: ClassMask) -> NDArray[np.uint8]:
     """
     base, mask = _rgb(image), mask.astype(np.uint8)
     _same_size(base, mask)
-    inside = mask
-    for _ in range(max(1, round(max(mask.shape) / 1000))):  # seen at any image size
-        inside = _eroded(inside)
+    edge = outline(mask, max(1, round(max(mask.shape) / 1000)))  # seen at any image size
     filled = _blend(base, mask > 0, _colours(mask[mask > 0]), 0.45)
-    edge = mask != inside
     return _blend(filled, edge, _colours(mask[edge]), 1.0)
+
+
+def outline(mask: ClassMask, width: int = 1) -> NDArray[np.bool_]:
+    """Foreground (H, W) within `width` pixels of another class, the background included."""
+    inside = mask
+    for _ in range(width):
+        inside = _eroded(inside)
+    edge: NDArray[np.bool_] = mask != inside
+    return edge
 
 
 def errors(
@@ -106,14 +112,14 @@ def sheet(
     page = Image.new("RGB", (page_width, height), "white")
     draw = ImageDraw.Draw(page)
     for column, title in enumerate(titles):
-        _write(draw, (_GAP + column * (width + _GAP), _GAP), title, width, _INK)
+        write_line(draw, (_GAP + column * (width + _GAP), _GAP), title, width, _INK)
     top = _GAP + _LINE
     for index, row in enumerate(cells):
         for column, cell in enumerate(row):
             page.paste(cell, (_GAP + column * (width + _GAP), top))
         top += heights[index]
         if captions:
-            _write(draw, (_GAP, top + 4), captions[index], page_width - 2 * _GAP, _QUIET)
+            write_line(draw, (_GAP, top + 4), captions[index], page_width - 2 * _GAP, _QUIET)
         top += below
     for line in keys:
         _draw_keys(draw, top, line)
@@ -141,10 +147,10 @@ def _draw_keys(draw: ImageDraw.ImageDraw, top: int, keys: Sequence[Key]) -> None
         draw.text((left + 18, top + 6), name, fill=_QUIET, font=_font(), anchor="lm")
 
 
-def _write(
+def write_line(
     draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, width: int, ink: Colour
 ) -> None:
-    """Draw one line of text, shortened to `width` pixels."""
+    """Draw one line of text, its upper left corner at `place` (x, y), cut to `width` pixels."""
     font = _font()
     if draw.textlength(text, font=font) > width:
         while text and draw.textlength(text + "...", font=font) > width:
@@ -191,13 +197,13 @@ def _blend(
     return result
 
 
-def _eroded(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _eroded(mask: ClassMask) -> ClassMask:
     """A mask with 0 where a neighbour is of another class; the picture's edge counts as inside."""
     padded = np.pad(mask, 1, mode="edge")
     up, down = padded[:-2, 1:-1], padded[2:, 1:-1]
     left, right = padded[1:-1, :-2], padded[1:-1, 2:]
     inside = (up == mask) & (down == mask) & (left == mask) & (right == mask)
-    eroded: NDArray[np.uint8] = mask * inside
+    eroded: ClassMask = mask * inside
     return eroded
 
 

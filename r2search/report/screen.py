@@ -92,7 +92,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Print one line, above the panel where there is one."""
-        self._console.print(_encodable(self._console, text), style="", markup=False, soft_wrap=True)
+        say(self._console, text)
 
 
 def render(state: ScreenState) -> ConsoleRenderable:
@@ -140,19 +140,19 @@ def spark(values: Sequence[float], width: int = SPARK_WIDTH) -> str:
     return "".join(SPARK[round((value - low) * scale)] for value in values)
 
 
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print a text as it is, however long and with brackets, as a path may have them."""
+    console.print(Text(_encodable(console, text), style=style), soft_wrap=True)
+
+
 def print_summary(console: Console, summary: Summary, run_dir: Path) -> None:
     """Print how the study ended: the verdict, the scores, where things are, what to do next."""
-
-    def say(text: str, style: str = "") -> None:
-        line = Text(_encodable(console, text), style=style)
-        console.print(line, soft_wrap=True)
-
     name, _, observer = objective(summary)
-    say("")
+    say(console, "")
     for warning in warnings(summary):
-        say(warning, "bold yellow")
+        say(console, warning, "bold yellow")
     for sentence in verdict(summary):
-        say(sentence, "bold")
+        say(console, sentence, "bold")
     if part(summary, "incumbent"):
         console.print(_scores(summary, name, observer))
     if scores_on_test(summary):
@@ -161,15 +161,16 @@ def print_summary(console: Console, summary: Summary, run_dir: Path) -> None:
     kinds = ("completed", "stopped", "failed", "interrupted")
     ended = ", ".join(f"{trials[kind]} {kind}" for kind in kinds if trials.get(kind))
     say(
+        console,
         f"{trials.get('total', 0)} trials beside the baselines ({ended or 'none'}) "
-        f"in {duration(time.get('wall_s'))}."
+        f"in {duration(time.get('wall_s'))}.",
     )
-    say(f"Run folder: {run_dir}")
-    say(f"Report:     {run_dir / 'report.html'}")
+    say(console, f"Run folder: {run_dir}")
+    say(console, f"Report:     {run_dir / 'report.html'}")
     bundle = summary.get("bundle")
     if bundle:
-        say(f"Bundle:     {run_dir / bundle}")
-        say(f"Next:       r2search predict {run_dir / bundle} IMAGE -o OUT")
+        say(console, f"Bundle:     {run_dir / bundle}")
+        say(console, f"Next:       r2search predict {run_dir / bundle} IMAGE -o OUT")
 
 
 def _is_news(before: ScreenState | None, now: ScreenState) -> bool:
