@@ -148,14 +148,17 @@ def _read_mask_like(
 
 
 def same_pictures(samples: Iterable[Sample], names: Mapping[str, Path | str]) -> list[str]:
-    """A problem for every sample whose picture an earlier one has; `names` are told, by id."""
+    """A problem for every sample whose picture an earlier one has; `names` are told, by id.
+
+    Samples of one id are left to those who give ids.
+    """
     first: dict[tuple[tuple[int, ...], str], Sample] = {}
     problems = []
     for sample in samples:
         content = hashlib.sha256(sample.image.tobytes()).hexdigest()
         earlier = first.setdefault((sample.image.shape, content), sample)
         known = bool(sample.source) and sample.source == earlier.source
-        if earlier is not sample and not known:  # a member of a pool has been checked by itself
+        if earlier.id != sample.id and not known:  # a member of a pool has been checked by itself
             problems.append(
                 f"{names[sample.id]}: is the same picture as {names[earlier.id]}; remove one"
             )

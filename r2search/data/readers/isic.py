@@ -32,7 +32,8 @@ EXPECTED = (
 def isic(root: Path | None, config: DataConfig) -> list[Sample]:
     """All images with a mask of one year, in their official parts; each is a subject.
 
-    A validation or test part without masks, as it was while the challenge ran, is left out.
+    A validation or test part without masks, as it was while the challenge ran, is left out. An
+    image that lies in two parts is a problem.
     """
     root = find_root(root, lambda folder: bool(_years(folder)), EXPECTED)
     years = _years(root)
@@ -47,6 +48,7 @@ def isic(root: Path | None, config: DataConfig) -> list[Sample]:
         images_dir, masks_dir = (root / folder.format(name) for folder in FOLDERS[years[0]])
         if part == "train" or _files(masks_dir):
             entries += _entries(images_dir, masks_dir, part, problems)
+    problems += _in_two_parts(entries)
     return read_entries(entries, root, config, problems)
 
 
@@ -74,4 +76,13 @@ def _entries(images_dir: Path, masks_dir: Path, part: Part, problems: list[str])
         Entry(id=name, subject=name, image=path, mask=masks[name], part=part)
         for name, path in images.items()
         if name in masks
+    ]
+
+
+def _in_two_parts(entries: list[Entry]) -> list[str]:
+    first: dict[str, Entry] = {}
+    return [
+        f"{entry.image}: is in {entry.part}, and in {earlier.part} as {earlier.image}; remove one"
+        for entry in entries
+        if (earlier := first.setdefault(entry.id, entry)) is not entry
     ]

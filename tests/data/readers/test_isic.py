@@ -131,6 +131,20 @@ def test_a_grey_mask_is_named(root: Path, mask: Draw) -> None:
     assert "ISIC_0000000_segmentation.png: is not binary: 6.25% of" in found  # 30 of 480 pixels
 
 
+@pytest.mark.parametrize("same", [True, False], ids=["same picture", "another picture"])
+def test_an_image_in_two_parts_is_named_in_both(root: Path, same: bool) -> None:
+    for kind, ending in (("Data", ".jpg"), ("Part1_GroundTruth", "_segmentation.png")):
+        training, validation = (root / f"ISIC-2017_{p}_{kind}" for p in ("Training", "Validation"))
+        if same:
+            shutil.copy(training / f"ISIC_0000001{ending}", validation)
+        else:
+            (validation / f"ISIC_0000004{ending}").rename(validation / f"ISIC_0000001{ending}")
+    assert problems(root) == [
+        "ISIC-2017_Validation_Data/ISIC_0000001.jpg: is in val, and in train as "
+        "ISIC-2017_Training_Data/ISIC_0000001.jpg; remove one"
+    ]
+
+
 @needs_real
 def test_the_real_images_of_2017_have_the_known_sizes_and_lesions() -> None:
     samples = isic(REAL / "isic2017", CONFIG.model_copy(update={"max_side": 512}))
