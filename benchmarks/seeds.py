@@ -1,11 +1,13 @@
 """Are a study's figures luck? Its incumbent and baselines, trained again with other seeds.
 
     python benchmarks/seeds.py RUN --seeds 3 --out seeds.json
+    python benchmarks/seeds.py RUN --seeds 3 --out precision.json --dtypes float32 bfloat16
 
 The images, their split and the number of epochs are those of the study; weights, patches,
 augmentation and dropout are drawn anew by each seed. Each training keeps its best epoch by the
-study's objective on validation and scores it once on the test split. What is in the JSON file
-already is not trained again, so that the command may be stopped and continued.
+study's objective on validation and scores it once on the test split. With `--dtypes`, the
+incumbent alone is trained in each of these precisions. What is in the JSON file already is not
+trained again, so that the command may be stopped and continued.
 """
 
 import argparse
@@ -59,17 +61,18 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="run folder of a finished study")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
+    parser.add_argument("--epochs", type=int, help="of each training (as in the study)")
+    parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=[])
     parser.add_argument("--workers", type=int, default=2, help="trainings at a time, a thread each")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write and continue")
     options = parser.parse_args()
-    summary = json.loads((options.run / "summary.json").read_text(encoding="utf-8"))
-    trials = {"incumbent": summary["incumbent"]} | summary["baselines"]
+    trials = chosen(options)
     done = json.loads(options.out.read_text()) if options.out.exists() else {}
     jobs = [
         (name, seed)
         for seed in range(1, options.seeds + 1)
         for name, trial in trials.items()
-        if trial is not None and f"{name} {seed}" not in done
+        if f"{name} {seed}" not in done
     ]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         futures = {
@@ -83,14 +86,37 @@ def main() -> None:
     show(done, list(trials))
 
 
+def chosen(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What is trained: config and planned epochs, by name."""
+    summary = json.loads((options.run / "summary.json").read_text(encoding="utf-8"))
+    trials = {"incumbent": summary["incumbent"]} | summary["baselines"]
+    trials = {name: trial for name, trial in trials.items() if trial is not None}
+    if options.dtypes:
+        config = TrialConfig.model_validate(summary["incumbent"]["config"])
+        trials = {
+            f"incumbent, {dtype}": {
+                "config": config.model_copy(
+                    update={"train": config.train.model_copy(update={"dtype": dtype})}
+                ).model_dump(mode="json"),
+                "planned_epochs": summary["incumbent"]["planned_epochs"],
+            }
+            for dtype in options.dtypes
+        }
+    if options.epochs:
+        trials = {name: t | {"planned_epochs": options.epochs} for name, t in trials.items()}
+    return trials
+
+
 def show(done: dict[str, Any], names: list[str]) -> None:
     """The table: mean and standard deviation over the seeds."""
-    metrics = ("dice_mean", "iou_mean", "accuracy_mean", "sensitivity_mean", "precision_mean")
-    table = Table("", "seeds", *(f"test {name}" for name in metrics))
+    columns = [("val", "dice_mean")]
+    for metric in ("dice", "iou", "accuracy", "sensitivity", "precision"):
+        columns.append(("test", f"{metric}_mean"))
+    table = Table("", "seeds", *(" ".join(column) for column in columns))
     for name in names:
-        own = [row["test"] for key, row in done.items() if key.rpartition(" ")[0] == name]
+        own = [row for key, row in done.items() if key.rpartition(" ")[0] == name]
         if own:
-            cells = [[row[metric] for row in own] for metric in metrics]
+            cells = [[row[part][metric] for row in own] for part, metric in columns]
             spread = [statistics.stdev(values) if len(own) > 1 else 0.0 for values in cells]
             means = [statistics.mean(values) for values in cells]
             texts = [f"{mean:.4f} ± {sd:.4f}" for mean, sd in zip(means, spread, strict=True)]
