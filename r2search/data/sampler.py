@@ -3,16 +3,18 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from r2search.config import TrialConfig
-from r2search.data.augment import build_augmentation
+from r2search.data.augment import build_augmentation, light_tables
 from r2search.data.patches import random_positions
 from r2search.data.prepare import Arrays, Preparation
 from r2search.data.samples import Sample, rng_for
 
 TRIES = 10  # to find a patch with a pixel inside the field of view
+LIGHTS = 256  # changes of light drawn for an epoch, at most; more patches share them evenly
 
 
 class Batch(NamedTuple):
@@ -65,26 +67,47 @@ class PatchSampler:
             places[blind] = self._draw(rng, len(blind))
         return places
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the `steps` batches of an epoch; `epoch` only names the random streams."""
-        for step, places in enumerate(np.array_split(self.positions(epoch), self.steps)):
-            seed = rng_for(self._seed, "augment", epoch, step).integers(2**32)
-            self._augment.set_random_seed(int(seed))
-            yield self._batch(places)
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch from step `start` on; `epoch` only names random streams.
 
-    def _batch(self, places: NDArray[np.int64]) -> Batch:
-        """Fill new arrays: those of the samples may be read-only and shared."""
+        Those from a later start are the last of all `steps`.
+        """
+        places, lights = self.positions(epoch), self._lights(epoch)
+        parts = np.array_split(np.arange(self.patches), self.steps)
+        for step, part in list(enumerate(parts))[start:]:
+            self._augment.pixels.set_random_seed(self._stream("augment", epoch, step))
+            yield self._batch(places[part], lights[part % LIGHTS])
+
+    def _lights(self, epoch: int) -> NDArray[np.uint8]:
+        """New grey levels for the old ones, (up to LIGHTS, 256, C)."""
+        self._augment.light.set_random_seed(self._stream("light", epoch))
+        count, channels = min(LIGHTS, self.patches), self._sources[0][0].shape[2]
+        return light_tables(self._augment.light, count, channels)
+
+    def _stream(self, *name: str | int) -> int:
+        """The seed of a named stream, as albumentations takes it."""
+        return int(rng_for(self._seed, *name).integers(2**32))
+
+    def _batch(self, places: NDArray[np.int64], lights: NDArray[np.uint8]) -> Batch:
+        """Fill new arrays: those of the samples may be read-only and shared.
+
+        Light and standardisation are one table of 256 values, so that each pixel is read and
+        written once. Mask and field of view are two channels of one array, so that they move
+        as one.
+        """
         shape = (len(places), self._patch, self._patch)
-        images = np.empty((*shape, self._sources[0][0].shape[2]), np.float32)
-        masks, fovs = np.empty(shape, np.uint8), np.empty(shape, np.bool_)
+        images = np.empty((*shape, lights.shape[-1]), np.float32)
+        masks, fovs = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
         for n, place in enumerate(places):
             image, mask, fov = self._cut(place)
-            new = self._augment(image=image, mask=mask, fov=fov.astype(np.uint8))
+            truth = cv2.merge((mask, fov.view(np.uint8)))
+            new = self._augment.pixels(image=image, mask=truth)
             mean, std = self._scales[place[0]]
-            np.subtract(new["image"], mean, out=images[n])
-            images[n] /= std
-            masks[n], fovs[n] = new["mask"], new["fov"]
-        return Batch(images.transpose(0, 3, 1, 2), masks, fovs)
+            standard = (lights[n] - mean) / std
+            cv2.LUT(new["image"], standard[:, None], dst=images[n])
+            cv2.extractChannel(new["mask"], 0, dst=masks[n])
+            cv2.extractChannel(new["mask"], 1, dst=fovs[n])
+        return Batch(images.transpose(0, 3, 1, 2), masks, fovs.view(np.bool_))
 
     def _draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         chosen = rng.choice(len(self._sources), count, p=self._shares)

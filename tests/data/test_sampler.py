@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2search.config import TrialConfig
+from r2search.data.prefetch import prefetched
 from r2search.data.prepare import fit_preparation
 from r2search.data.sampler import PatchSampler
 from r2search.data.samples import Sample
@@ -136,6 +137,44 @@ def test_two_passes_at_a_time_do_not_disturb_each_other() -> None:
     expected = pixels(sampler, 1)
     pairs = list(zip(sampler.batches(1), sampler.batches(2), strict=True))
     assert b"".join(part.tobytes() for batch, _ in pairs for part in batch) == expected
+
+
+@pytest.mark.parametrize("augmentation", ["none", "full"])
+@pytest.mark.parametrize("start", [0, 1, 4, 5])
+def test_an_epoch_taken_up_at_a_step_goes_on_with_the_same_batches(
+    augmentation: str, start: int
+) -> None:
+    sampler = sampler_of([sample(0), sample(1)], config(augmentation=augmentation))
+    whole = [[part.tobytes() for part in batch] for batch in sampler.batches(2)]
+    rest = [[part.tobytes() for part in batch] for batch in sampler.batches(2, start)]
+    assert rest == whole[start:]
+
+
+def test_batches_made_ahead_are_the_same_batches() -> None:
+    sampler = sampler_of([sample()], config(augmentation="full"))
+    expected = pixels(sampler, 1)
+    ahead = prefetched(sampler.batches(1))
+    assert b"".join(part.tobytes() for batch in ahead for part in batch) == expected
+
+
+@pytest.mark.parametrize("augmentation", ["flips", "geometry", "full"])
+@pytest.mark.parametrize("channels", ["rgb", "grey"])
+def test_image_mask_and_field_of_view_stay_on_each_other(augmentation: str, channels: str) -> None:
+    # A bright disc is the foreground and the field of view: the three must show the same disc.
+    rows, columns = np.mgrid[:90, :90]
+    disc = ((rows - 40) ** 2 + (columns - 50) ** 2 < 28**2).astype(np.uint8)
+    image = np.repeat((60 + 120 * disc)[:, :, None], 3, axis=2).astype(np.uint8)
+    source = Sample(image=image, mask=disc, fov=disc.astype(np.bool_), subject="s", id="disc")
+    settings = config(
+        augmentation=augmentation, channels=channels, patch_size=48, epoch_pixels=48**2 * 100
+    )
+    for images, masks, fovs in sampler_of([source], settings).batches(1):
+        np.testing.assert_array_equal(masks, fovs)
+        for picture, mask in zip(images[:, 0], masks, strict=True):
+            assert 0 < mask.mean() < 1
+            halfway = (picture[mask == 1].mean() + picture[mask == 0].mean()) / 2
+            # Interpolation leaves half a pixel along the edge of the disc undecided.
+            assert ((picture > halfway) == mask).mean() > 0.95
 
 
 def test_augmentation_changes_the_pixels_but_not_which_patches_are_drawn() -> None:
