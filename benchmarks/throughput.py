@@ -102,13 +102,9 @@ def stepper(way: str, config: TrialConfig, threads: int) -> Callable[[], None]:
         batch = next(batches) if way == FED else resident
         masks = torch.from_numpy(batch.masks).to(hardware.device)
         fovs = torch.from_numpy(batch.fovs).to(hardware.device)
-        training_step(
-            model,
-            optimizer,
-            place_images(torch.from_numpy(batch.images), hardware),
-            lambda logits: LOSSES[config.train.loss](logits, masks, fovs, 1.0),
-            hardware,
-        ).item()
+        images = place_images(torch.from_numpy(batch.images), hardware)
+        parts = [(images, lambda logits: LOSSES[config.train.loss](logits, masks, fovs, 1.0))]
+        training_step(model, optimizer, parts, hardware).item()
 
     return step
 

@@ -4,10 +4,10 @@ import ctypes
 import gc
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Literal
 
 import numpy as np
@@ -113,21 +113,31 @@ def place_images(images: Tensor, hardware: Hardware) -> Tensor:
     )
 
 
+# Of one micro-batch: images as placed, and the loss of their logits. The gradient of a step is that
+# of the sum of these losses.
+MicroBatch = tuple[Tensor, Callable[[Tensor], Tensor]]
+
+
 def training_step(
     model: nn.Module,
     optimizer: Optimizer,
-    images: Tensor,
-    loss: Callable[[Tensor], Tensor],
+    micro_batches: Iterable[MicroBatch],
     hardware: Hardware,
 ) -> Tensor:
-    """One update by the loss of the logits; gives the loss, still on the device."""
+    """One update by the sum of the losses, one forward and backward pass for each micro-batch.
+
+    Gives that sum, still on the device.
+    """
     optimizer.zero_grad(set_to_none=True)
-    with autocast(hardware):
-        logits = model(images)
-    value = loss(logits)
-    value.backward()  # type: ignore[no-untyped-call]
+    losses = []
+    for images, loss in micro_batches:
+        with autocast(hardware):
+            logits = model(images)
+        value = loss(logits)
+        value.backward()  # type: ignore[no-untyped-call]
+        losses.append(value.detach())
     optimizer.step()
-    return value.detach()
+    return reduce(torch.add, losses)
 
 
 # Networks whose steps are timed: convolutions take most of the time of the wide one, everything
@@ -179,15 +189,12 @@ def _step_seconds(config: ModelConfig, patch: int, hardware: Hardware) -> float:
     place_model(model, hardware)
     optimizer = build_optimizer(model, TrainConfig())
 
+    def loss(logits: Tensor) -> Tensor:
+        return LOSSES["bce_dice"](logits, masks, weights, 1.0)
+
     def timed_step() -> float:
         start = time.perf_counter()
-        training_step(
-            model,
-            optimizer,
-            images,
-            lambda logits: LOSSES["bce_dice"](logits, masks, weights, 1.0),
-            hardware,
-        ).item()  # waits for the device
+        training_step(model, optimizer, [(images, loss)], hardware).item()  # waits for the device
         return time.perf_counter() - start
 
     timed_step()  # the first one allocates and chooses kernels

@@ -92,8 +92,14 @@ def _foregrounds(logits: Tensor, masks: Tensor) -> Iterator[tuple[Tensor, Tensor
 
 
 def _weight(logits: Tensor, masks: Tensor, weights: Tensor, class_weights: ClassWeights) -> Tensor:
+    return pixel_weights(logits.shape[1], masks, weights, class_weights)
+
+
+def pixel_weights(
+    channels: int, masks: Tensor, weights: Tensor, class_weights: ClassWeights
+) -> Tensor:
     """Weight of every pixel, float32 (N, H, W): that of its true class, inside the view."""
-    classes = max(2, logits.shape[1])
+    classes = max(2, channels)
     if not isinstance(class_weights, tuple):
         class_weights = (1.0, *[class_weights] * (classes - 1))
     assert len(class_weights) == classes  # TrialConfig refuses others

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -50,20 +51,20 @@ def lr_at(config: TrainConfig, progress_epochs: float, horizon_epochs: int) -> f
     return config.lr * 0.5 * (1 + math.cos(math.pi * (position - warmup) / (1 - warmup)))
 
 
+@dataclass(slots=True)
 class Plateau:
     """A factor on the rate: halved when 3 epochs in a row brought no better score."""
 
-    def __init__(self) -> None:
-        self.factor = 1.0
-        self._best = -math.inf
-        self._waited = 0
+    factor: float = 1.0
+    best: float | None = None
+    waited: int = 0
 
     def observe(self, score: float) -> None:
         """Take note of an epoch's validation score (higher is better)."""
-        if score > self._best:
-            self._best, self._waited = score, 0
+        if self.best is None or score > self.best:
+            self.best, self.waited = score, 0
             return
-        self._waited += 1
-        if self._waited == PLATEAU_PATIENCE:
+        self.waited += 1
+        if self.waited == PLATEAU_PATIENCE:
             self.factor *= PLATEAU_FACTOR
-            self._waited = 0
+            self.waited = 0

@@ -123,7 +123,7 @@ def test_training_step_updates_by_the_gradient_of_this_step_alone() -> None:
     nn.init.ones_(layer.weight)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     losses = [
-        training_step(layer, optimizer, torch.ones(1, 1, 1, 1), torch.sum, FLOAT).item()
+        training_step(layer, optimizer, [(torch.ones(1, 1, 1, 1), torch.sum)], FLOAT).item()
         for _ in range(2)
     ]
     # The loss is the weight, its gradient 1: the weight falls by 0.1 a step.

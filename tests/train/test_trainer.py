@@ -1,6 +1,8 @@
 """Epochs of a tiny network on made-up images: it learns, repeats itself, and fails loudly."""
 
+import json
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from r2search.config import TrialConfig
 from r2search.data.samples import Sample, SampleSet
-from r2search.train.hardware import Hardware
+from r2search.train.hardware import Hardware, training_step
 from r2search.train.metrics import METRICS
-from r2search.train.trainer import Trainer, evaluate
+from r2search.train.trainer import Trainer, TrainingState, evaluate
 
 FLOAT = Hardware("cpu", "float32", "contiguous", 1)
 TINY: dict[str, Any] = {
@@ -242,3 +245,166 @@ def test_evaluation_repeats_the_validation_of_the_report(samples: SampleSet) -> 
     assert [id for id, _ in images] == ["image4", "image5"]
     mean = np.mean([one["dice_mean"] for _, one in images])
     assert metrics["dice_mean"] == pytest.approx(mean)
+
+
+# What a state must hold: each optimizer its own slots, dropout its generator, plateau its patience.
+KINDS: dict[str, dict[str, Any]] = {
+    "adam": {"optimizer": "adam", "lr_schedule": "plateau", "loss": "bce"},
+    "adamw": {"optimizer": "adamw", "lr_schedule": "cosine", "warmup_epochs": 1},
+    "sgd": {"optimizer": "sgd", "lr_schedule": "constant"},
+    "bfloat16": {"dtype": "bfloat16", "lr_schedule": "plateau"},
+    "micro-batches": {"optimizer": "adam"},
+}
+BFLOAT = Hardware("cpu", "bfloat16", "channels_last", 1)
+
+
+def kind_of(kind: str, samples: SampleSet) -> Trainer:
+    """A training of several steps an epoch, each with dropout."""
+    config = tiny(model={"dropout": 0.3}, **KINDS[kind])
+    hardware = BFLOAT if kind == "bfloat16" else FLOAT
+    micro_batch = 3 if kind == "micro-batches" else None
+    return Trainer(config, samples, horizon=3, hardware=hardware, micro_batch=micro_batch)
+
+
+def written_and_read(state: TrainingState) -> TrainingState:
+    """A state as it comes from a file: tensors and JSON, nothing else."""
+    values = json.loads(json.dumps(state.values, allow_nan=False))
+    return TrainingState(load(save(state.tensors)), values)
+
+
+class Left(Exception):
+    """An epoch was left."""
+
+
+def leave_after(calls: int) -> Callable[[], None]:
+    """A tick that leaves the epoch at its n-th call."""
+    ticks = iter(range(1, calls + 1))
+
+    def tick() -> None:
+        if next(ticks) == calls:
+            raise Left
+
+    return tick
+
+
+# Of 4 steps and 2 validation images: between two epochs, after steps 1 and 4, before an image.
+@pytest.mark.parametrize("left_after", [0, 1, 4, 6])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_restored_goes_on_as_if_never_interrupted(
+    samples: SampleSet, kind: str, left_after: int
+) -> None:
+    straight, first, second = (kind_of(kind, samples) for _ in range(3))
+    expected = [straight.run_epoch() for _ in range(3)]
+    reports = [first.run_epoch()]
+    if left_after:
+        with pytest.raises(Left):
+            first.run_epoch(leave_after(left_after))
+    second.restore(written_and_read(first.state()))
+    del first
+    reports += [second.run_epoch() for _ in range(2)]
+    assert [replace(r, seconds={}) for r in reports] == [replace(r, seconds={}) for r in expected]
+    weights = straight.weights()
+    assert all(torch.equal(value, weights[name]) for name, value in second.weights().items())
+
+
+def test_a_state_is_a_copy_and_reading_it_changes_nothing(samples: SampleSet) -> None:
+    straight, watched = kind_of("adam", samples), kind_of("adam", samples)
+    states: list[TrainingState] = []
+    for _ in range(2):
+        report = watched.run_epoch(lambda: states.append(watched.state()))
+        assert replace(report, seconds={}) == replace(straight.run_epoch(), seconds={})
+    assert len(states) == 2 * 6
+    first, second = (state.tensors["model.head.weight"] for state in states[:2])
+    assert not torch.equal(first, second)
+
+
+def test_an_epoch_that_was_left_goes_on_where_it_was(samples: SampleSet) -> None:
+    straight, left = kind_of("sgd", samples), kind_of("sgd", samples)
+    with pytest.raises(Left):
+        left.run_epoch(leave_after(2))
+    report = left.run_epoch()
+    assert replace(report, seconds={}) == replace(straight.run_epoch(), seconds={})
+    assert set(report.seconds) == {"train", "feed", "validate"}
+
+
+class Memory:
+    """As much as `room` patches at once need; every step that wants more fails."""
+
+    def __init__(self, room: int, monkeypatch: pytest.MonkeyPatch, after: int = 0) -> None:
+        self.room, self.after, self.asked = room, after, 0
+        monkeypatch.setattr("r2search.train.trainer.training_step", self.step)
+
+    def step(self, model: Any, optimizer: Any, micro_batches: Any, hardware: Any) -> Any:
+        self.asked += 1
+        parts = list(micro_batches)
+        if self.asked > self.after and max(len(images) for images, _ in parts) > self.room:
+            logits = model(parts[0][0])  # held by the traceback of the error
+            self.logits = weakref.ref(logits)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return training_step(model, optimizer, parts, hardware)
+
+
+@pytest.mark.parametrize("after", [0, 2])  # steps that went well
+def test_when_memory_runs_out_the_training_goes_on_with_half_the_micro_batch(
+    samples: SampleSet, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    memory = Memory(4, monkeypatch, after)
+    training = trainer(tiny(), samples)
+    reports = [training.run_epoch() for _ in range(3)]
+    assert training.micro_batch == 4  # half of 8
+    assert training.notes == ["epoch 1: out of memory; goes on with micro-batches of 4"]
+    assert memory.asked == 3 * 4 + 1
+    assert [report.pixels for report in reports] == [32 * 16 * 16] * 3
+    assert reports[-1].metrics["val/dice_mean"] > 0.7
+
+
+@pytest.mark.parametrize(("micro_batch", "room"), [(None, 3), (1, 0)])
+def test_when_memory_runs_out_again_or_nothing_can_be_halved_the_error_is_raised(
+    samples: SampleSet, monkeypatch: pytest.MonkeyPatch, micro_batch: int | None, room: int
+) -> None:
+    Memory(room, monkeypatch)
+    training = Trainer(tiny(), samples, horizon=1, hardware=FLOAT, micro_batch=micro_batch)
+    with pytest.raises(torch.OutOfMemoryError):
+        training.run_epoch()
+    assert len(training.notes) == (micro_batch is None)
+
+
+def test_a_training_restored_remembers_that_memory_ran_out(
+    samples: SampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory(4, monkeypatch)
+    first, second = trainer(tiny(), samples), trainer(tiny(), samples)
+    first.run_epoch()
+    second.restore(first.state())
+    assert second.micro_batch == 4
+    memory.room = 3
+    with pytest.raises(torch.OutOfMemoryError):
+        second.run_epoch()
+
+
+def test_another_error_of_a_step_is_raised_at_once(
+    samples: SampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def step(*_: Any) -> None:
+        asked.append(1)
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("r2search.train.trainer.training_step", step)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        trainer(tiny(), samples).run_epoch()
+    assert asked == [1]
+
+
+def test_nothing_of_a_failed_step_is_alive_when_the_training_goes_on(
+    samples: SampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory(4, monkeypatch)
+    alive: list[bool] = []
+    monkeypatch.setattr(
+        "r2search.train.trainer.return_freed_memory",
+        lambda: alive.append(memory.logits() is not None),
+    )
+    trainer(tiny(), samples).run_epoch()
+    assert alive == [False]
