@@ -20,14 +20,14 @@ TURN: dict[str, Any] = {
 
 
 class Augmentation(NamedTuple):
-    """Two `albumentations.Compose`, of what moves or mixes pixels and of what does neither.
+    """Two `albumentations.Compose`, the second of changes that see one grey level at a time.
 
     Call `set_random_seed` before use, and again wherever a new stream begins: global seeds do not
     reach them, and a copy in another process would repeat its numbers.
     """
 
-    pixels: Any  # of uint8 `image` (P, P, C) with `mask` (P, P, M): what moves, blurs or is noisy
-    light: Any  # of uint8 `image` alone: a new grey level for each, a table of them a channel
+    pixels: Any  # of uint8 `image` (P, P, C), `mask` and `fov` (P, P)
+    light: Any  # of uint8 `image` alone: each grey level of a channel becomes another
 
 
 def build_augmentation(kind: Literal["none", "flips", "geometry", "full"]) -> Augmentation:
@@ -58,7 +58,7 @@ def build_augmentation(kind: Literal["none", "flips", "geometry", "full"]) -> Au
     steps = {"none": [], "flips": flips, "geometry": geometry, "full": full}[kind]
     # Not strict, it only warns of an argument it does not know and goes on with its own.
     return Augmentation(
-        pixels=A.Compose(steps, strict=True),
+        pixels=A.Compose(steps, additional_targets={"fov": "mask"}, strict=True),
         light=A.Compose(light if kind == "full" else [], strict=True),
     )
 

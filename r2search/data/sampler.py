@@ -1,6 +1,6 @@
 """Batches of random patches, cut from images in memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -67,10 +67,10 @@ class PatchSampler:
             places[blind] = self._draw(rng, len(blind))
         return places
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch from step `start` on; `epoch` only names random streams.
 
-        Those from a later start are the last of all `steps`.
+        Each batch is the same whatever the start.
         """
         places, lights = self.positions(epoch), self._lights(epoch)
         parts = np.array_split(np.arange(self.patches), self.steps)
@@ -91,23 +91,19 @@ class PatchSampler:
     def _batch(self, places: NDArray[np.int64], lights: NDArray[np.uint8]) -> Batch:
         """Fill new arrays: those of the samples may be read-only and shared.
 
-        Light and standardisation are one table of 256 values, so that each pixel is read and
-        written once. Mask and field of view are two channels of one array, so that they move
-        as one.
+        Light and standardisation are one table of 256 values: each pixel is read and written once.
         """
         shape = (len(places), self._patch, self._patch)
         images = np.empty((*shape, lights.shape[-1]), np.float32)
-        masks, fovs = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+        masks, fovs = np.empty(shape, np.uint8), np.empty(shape, np.bool_)
         for n, place in enumerate(places):
             image, mask, fov = self._cut(place)
-            truth = cv2.merge((mask, fov.view(np.uint8)))
-            new = self._augment.pixels(image=image, mask=truth)
+            new = self._augment.pixels(image=image, mask=mask, fov=fov.view(np.uint8))
             mean, std = self._scales[place[0]]
-            standard = (lights[n] - mean) / std
-            cv2.LUT(new["image"], standard[:, None], dst=images[n])
-            cv2.extractChannel(new["mask"], 0, dst=masks[n])
-            cv2.extractChannel(new["mask"], 1, dst=fovs[n])
-        return Batch(images.transpose(0, 3, 1, 2), masks, fovs.view(np.bool_))
+            table = (lights[n] - mean) / std
+            cv2.LUT(new["image"], table[:, None], dst=images[n])
+            masks[n], fovs[n] = new["mask"], new["fov"]
+        return Batch(images.transpose(0, 3, 1, 2), masks, fovs)
 
     def _draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         chosen = rng.choice(len(self._sources), count, p=self._shares)
