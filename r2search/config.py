@@ -124,6 +124,7 @@ class TrainConfig(Strict):
     epoch_pixels: int = Field(
         4_000_000, ge=1_000, description="training pixels of one epoch, equal for all configs"
     )
+    checkpoint_activations: bool = False  # compute blocks again for backward: less memory
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
 

@@ -1,8 +1,9 @@
 """What a network costs, computed from its config without building it. Needs no torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 from r2search.config import ModelConfig, TrialConfig
 
@@ -135,41 +136,65 @@ _BLOCKS: dict[str, Callable[[_Level, int, int], Cost]] = {
 _FIRST_BLOCKS = _BLOCKS | {"preact_residual": _preact_at_image}
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A block of the network with the way to it, or the head."""
+
+    way: Literal["image", "down", "up", "head"]  # where from; up: joined with the skip
+    level: int  # 0 is the resolution of the patch
+    pixels: int  # of its feature maps
+    inputs: int  # channels that the block sees
+    outputs: int
+    cost: Cost
+
+
+def stages(config: ModelConfig, height: int, width: int) -> Iterator[Stage]:
+    """The network as data flows through it: `depth` + 1 stages down, `depth` up, then the head.
+
+    `height` and `width` of the patch are rounded up to multiples of 2**depth.
+    """
+    multiple = 2**config.depth
+    pixels = ceil(height / multiple) * ceil(width / multiple) * multiple**2
+    block, first = _BLOCKS[config.block], _FIRST_BLOCKS[config.block]
+    before = config.in_channels
+    for level in range(config.depth + 1):
+        at, outputs = _Level(config, pixels // 4**level), config.base_filters * 2**level
+        cost = at.down(before) + block(at, before, outputs) if level else first(at, before, outputs)
+        yield Stage("down" if level else "image", level, at.pixels, before, outputs, cost)
+        before = outputs
+    for level in reversed(range(config.depth)):
+        at, outputs = _Level(config, pixels // 4**level), config.base_filters * 2**level
+        joined = 2 * outputs if config.skip == "concat" else outputs
+        cost = at.up(before) + at.write(joined) + block(at, joined, outputs)
+        yield Stage("up", level, at.pixels, joined, outputs, cost)
+        before = outputs
+    head = _Level(config, pixels).conv(before, config.classes, 1, bias=True)
+    yield Stage("head", 0, pixels, before, config.classes, head)
+
+
 def model_cost(config: ModelConfig, height: int, width: int) -> Cost:
     """The cost of `build_model(config)` on one patch, sides rounded up to multiples of 2**depth.
 
     Parameters are exact; so are flops and activations of a forward pass in training.
     """
-    multiple = 2**config.depth
-    pixels = ceil(height / multiple) * ceil(width / multiple) * multiple**2
-    block = _BLOCKS[config.block]
-    total, channels = Cost(), config.in_channels
-    for level in range(config.depth + 1):
-        at, outputs = _Level(config, pixels // 4**level), config.base_filters * 2**level
-        if level:
-            total += at.down(channels)
-        total += (block if level else _FIRST_BLOCKS[config.block])(at, channels, outputs)
-        channels = outputs
-    for level in reversed(range(config.depth)):
-        at, outputs = _Level(config, pixels // 4**level), config.base_filters * 2**level
-        joined = 2 * outputs if config.skip == "concat" else outputs
-        total += at.up(2 * outputs) + at.write(joined) + block(at, joined, outputs)
-    return total + _Level(config, pixels).conv(config.base_filters, config.classes, 1, bias=True)
+    return sum((stage.cost for stage in stages(config, height, width)), Cost())
 
 
 def epoch_seconds(config: TrialConfig, validation_pixels: int, rate: Rate) -> float:
     """Predicted seconds of one epoch on one worker: training, then validation by tiles.
 
     A training step is three forward passes (one forward; backward is one for the inputs and one
-    for the weights). `validation_pixels` are those of the images as prepared. Overlapping tiles
-    see a pixel (tile / (tile - overlap))**2 times.
+    for the weights), or four where blocks are computed again for it. `validation_pixels` are
+    those of the images as prepared. Overlapping tiles see a pixel (tile / (tile - overlap))**2
+    times.
     """
     patch, tile = config.patch, config.tile
     trained = _seconds(model_cost(config.model, patch, patch), rate)
     predicted = _seconds(model_cost(config.model, tile, tile), rate)
     patches = ceil(config.train.epoch_pixels / patch**2)
     tiles = validation_pixels / (tile - config.inference.overlap) ** 2
-    return 3 * patches * trained + tiles * predicted
+    passes = 4 if config.train.checkpoint_activations else 3
+    return passes * patches * trained + tiles * predicted
 
 
 def _seconds(cost: Cost, rate: Rate) -> float:

@@ -1,6 +1,7 @@
 """The one network of the family: a U-Net whose parts are named by its `ModelConfig`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from r2search.config import ModelConfig
 from r2search.models.blocks import BLOCKS, FIRST_BLOCKS
@@ -47,11 +49,13 @@ class UNet(nn.Module):
     blocks (up, down, head) always have a bias, because no norm follows them. An image whose sides
     are no multiples of 2**depth is continued by its last row and column, and the logits are cut.
     In training a batch norm needs more than one value a channel: a batch of one patch of 2**depth
-    pixels is torch's ValueError.
+    pixels is torch's ValueError. `checkpoint_activations`: in training, what a block computes is
+    dropped and computed again for the backward pass, with the same result.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, checkpoint_activations: bool = False) -> None:
         super().__init__()
+        self.checkpoint_activations = checkpoint_activations
         first, block = FIRST_BLOCKS[config.block], BLOCKS[config.block]
         widths = [config.base_filters * 2**level for level in range(config.depth + 1)]
         self.config = config
@@ -73,18 +77,46 @@ class UNet(nn.Module):
             x = F.pad(x, (0, right, 0, below), mode="replicate")
         skips = []
         for block, down in zip(self.encoder, self.down, strict=False):  # the last block stays
-            skips.append(block(x))
+            skips.append(self._run(block, x))
             x = down(skips[-1])
-        x = self.encoder[-1](x)
+        x = self._run(self.encoder[-1], x)
         for up, block in zip(self.up, self.decoder, strict=True):
             x, skip = up(x), skips.pop()
             # In place is safe: no upsampling keeps its output for the backward pass.
-            x = block(torch.cat((skip, x), dim=1) if self.config.skip == "concat" else x.add_(skip))
+            x = torch.cat((skip, x), dim=1) if self.config.skip == "concat" else x.add_(skip)
+            x = self._run(block, x)
         logits: Tensor = self.head(x)
         return logits[..., :height, :width]
 
+    def _run(self, block: nn.Module, x: Tensor) -> Tensor:
+        if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
+            return block(x)  # type: ignore[no-any-return]
+        return checkpoint(  # type: ignore[no-any-return]
+            block,
+            x,
+            use_reentrant=False,
+            preserve_rng_state=self.config.dropout > 0,
+            context_fn=lambda: (nullcontext(), _keeping_statistics(block)),
+        )
 
-def build_model(config: ModelConfig, seed: int = 0) -> UNet:
+
+@contextmanager
+def _keeping_statistics(block: nn.Module) -> Iterator[None]:
+    """Let batch norms see a batch for the second time without counting it twice."""
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counted) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counted
+
+
+def build_model(
+    config: ModelConfig, seed: int = 0, *, checkpoint_activations: bool = False
+) -> UNet:
     """The network with its first weights: equal for equal config and seed, on the CPU.
 
     Biases start at 0 unless `initializer` is `torch`. The caller's random state is left as it was.
@@ -92,7 +124,7 @@ def build_model(config: ModelConfig, seed: int = 0) -> UNet:
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would also seed the GPUs, whose state is not restored here.
         torch.default_generator.manual_seed(seed)
-        model = UNet(config)
+        model = UNet(config, checkpoint_activations=checkpoint_activations)
         if config.initializer != "torch":
             for module in model.modules():
                 if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -228,3 +228,41 @@ def test_the_network_learns_a_pattern() -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.2
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("block", sorted(BLOCKS))
+def test_computing_blocks_again_changes_neither_gradients_nor_statistics(
+    block: str, norm: str
+) -> None:
+    config = small(block=block, norm=norm, recurrence=1, recurrent_norm="shared", dropout=0.4)
+    found = []
+    for again in (False, True):
+        model = build_model(config, checkpoint_activations=again)
+        torch.manual_seed(3)  # of dropout
+        with torch.autocast("cpu", torch.bfloat16):
+            for _ in range(2):
+                model(noise(2, 3, 17, 16)).float().square().mean().backward()
+        gradients = {name: p.grad for name, p in model.named_parameters()}
+        assert all(gradient is not None for gradient in gradients.values())
+        found.append({**gradients, **dict(model.named_buffers())})
+    plain, repeated = found
+    assert plain.keys() == repeated.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(repeated[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_a_block_that_is_computed_again_keeps_nothing_in_between() -> None:
+    kept = {}
+    for again in (False, True):
+        model = build_model(small(block="conv"), checkpoint_activations=again)
+        sizes: list[int] = []
+
+        def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            model(noise(1, 3, 16, 16))
+        kept[again] = sum(sizes)
+    assert kept[True] < kept[False] / 2
