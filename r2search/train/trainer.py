@@ -99,7 +99,8 @@ class Trainer:
         for sample in (*samples.train, *samples.val):
             highest = max(1, config.model.classes - 1)
             assert sample.mask.max() <= highest, f"{sample.id}: mask of grey levels"
-        self.model = build_model(config.model, seed=config.seed)
+        again = config.train.checkpoint_activations
+        self.model = build_model(config.model, seed=config.seed, checkpoint_activations=again)
         self.epoch = 0  # finished ones
         self.micro_batch = micro_batch
         self.notes: list[str] = []

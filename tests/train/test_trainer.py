@@ -101,6 +101,18 @@ def test_network_learns_and_reports_every_metric(samples: SampleSet) -> None:
     assert 0 < seconds["feed"] < seconds["train"]
 
 
+def test_computing_blocks_again_for_backward_changes_no_report(samples: SampleSet) -> None:
+    plain, again = (
+        trainer(tiny(checkpoint_activations=on), samples).run_epoch().metrics
+        for on in (False, True)
+    )
+    assert again == plain
+
+
+def test_checkpointing_reaches_the_network(samples: SampleSet) -> None:
+    assert trainer(tiny(checkpoint_activations=True), samples).model.checkpoint_activations
+
+
 THREE: dict[str, Any] = {"data": {"labels": [1, 2]}, "model": {"classes": 3}}
 
 
