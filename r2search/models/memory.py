@@ -228,16 +228,14 @@ def inference_memory(config: TrialConfig, dtype: Dtype, *, training: bool = Fals
     worst = skips = 0
     for stage in network:
         leaving, entering = (size * stage.pixels * c for c in (stage.outputs, stage.inputs))
-        if stage.way == "head":  # then logits and probabilities in float32
-            after = 2 * FLOAT * stage.outputs * stage.pixels
-            alive = leaving + max(skips + entering, after)
-        else:
-            joined = leaving if stage.way == "up" and model.skip == "concat" else 0
-            alive = skips + joined + entering + int(_maps(model, stage).predicting * leaving)
-        worst = max(worst, alive)
-        if stage.way == "up" and stage.level:
+        if stage.way == "up":
             skips -= leaving
-        elif stage.level < model.depth:
+        if stage.way == "head":  # then logits and probabilities in float32
+            alive = leaving + max(entering, 2 * FLOAT * stage.outputs * stage.pixels)
+        else:
+            alive = skips + entering + int(_maps(model, stage).predicting * leaving)
+        worst = max(worst, alive)
+        if stage.way != "up" and stage.level < model.depth:
             skips += leaving
     image = FLOAT * model.in_channels * config.tile**2
     numbers = 2 + STATES[config.train.optimizer] if training else 1

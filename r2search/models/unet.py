@@ -81,9 +81,10 @@ class UNet(nn.Module):
             x = down(skips[-1])
         x = self._run(self.encoder[-1], x)
         for up, block in zip(self.up, self.decoder, strict=True):
-            x, skip = up(x), skips.pop()
-            # In place is safe: no upsampling keeps its output for the backward pass.
-            x = torch.cat((skip, x), dim=1) if self.config.skip == "concat" else x.add_(skip)
+            if self.config.skip == "concat":
+                x = torch.cat((skips.pop(), up(x)), dim=1)
+            else:  # in place is safe: no upsampling keeps its output for the backward pass
+                x = up(x).add_(skips.pop())
             x = self._run(block, x)
         logits: Tensor = self.head(x)
         return logits[..., :height, :width]

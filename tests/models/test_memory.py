@@ -44,7 +44,7 @@ def trial(patch: int = 64, **changes: Any) -> TrialConfig:
         data=DataConfig(patch_size=patch, labels=labels),
         model=ModelConfig.model_validate(parts["model"]),
         train=TrainConfig.model_validate(parts["train"]),
-        inference=InferenceConfig(tile=64, batch_size=2),
+        inference=InferenceConfig(tile=64, overlap=8, batch_size=2),
     )
 
 
