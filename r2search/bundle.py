@@ -4,10 +4,12 @@ Loading needs neither Ray, Optuna nor W&B, and executes nothing: safetensors and
 """
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from r2search.train.metrics import classify
 
 WEIGHTS, CONFIG, CARD, PREVIEW = "model.safetensors", "config.yaml", "card.md", "preview.png"
 FORMAT = 1
+HASH = "sha256"  # in the metadata of a safetensors file: of all else in it
 
 
 class Manifest(Strict):
@@ -97,24 +100,70 @@ class Bundle:
 
 
 def save_weights(path: Path, weights: Mapping[str, torch.Tensor], facts: dict[str, str]) -> None:
-    """Write a safetensors file whole: a reader sees the old one or the new one."""
+    """Write a safetensors file whole: a reader sees the old one or the new one, after any crash.
+
+    A hash of all that is in it lies in the file.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(dict(weights), part, metadata=facts)
+        save_file(dict(weights), part, metadata=facts | {HASH: _content(weights, facts)})
+        _sync(part)
         os.replace(part, path)
+        _sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, and the facts saved with them."""
+def read_weights(
+    path: Path, *, verify: bool = True
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and the facts saved with them.
+
+    Misuse when it is damaged. `verify=False` leaves the hash alone.
+    """
+    with _opened(path) as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}
+        facts: dict[str, str] = file.metadata() or {}
+    expected = facts.pop(HASH, None)
+    if verify and expected is not None and _content(weights, facts) != expected:
+        raise Misuse(f"{path}: not intact (its content has changed); copy or export it again")
+    return weights, facts
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """The facts saved with the tensors of a safetensors file; the tensors are not read."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+            yield file
     except FileNotFoundError:
         raise Misuse(f"{path}: missing; export the bundle again") from None
     except (SafetensorError, OSError) as error:
         raise Misuse(f"{path}: not intact ({error}); copy or export it again") from None
+
+
+def _content(weights: Mapping[str, torch.Tensor], facts: dict[str, str]) -> str:
+    """SHA-256 of tensors and facts."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(weights):
+        value = weights[name].detach().cpu()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def export_bundle(
@@ -149,7 +198,7 @@ def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     folder = Path(path)
     manifest = _read_manifest(folder)
     weights_path = folder / WEIGHTS
-    weights, _ = read_weights(weights_path)
+    weights, _ = read_weights(weights_path, verify=verify)
     if verify and _sha256(weights_path) != manifest.weights_sha256:
         raise Misuse(f"{weights_path}: not the file that was exported; copy the bundle again")
     model = build_model(manifest.config.model)

@@ -109,7 +109,7 @@ def open_test(
     baselines = [trial for trial in trials if trial.baseline]
     scored: dict[str, dict[str, float] | None] = {trial.trial: None for trial in baselines}
     for trial in {trial.trial: trial for trial in [best, *baselines]}.values():
-        if trial.reports and trial.outcome != "failed":
+        if trial.eligible:
             metrics, _ = evaluate(restore(run_dir, trial, samples), samples.test)
             scored[trial.trial] = metrics
     return {

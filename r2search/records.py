@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 FORMAT = 1  # of trials.jsonl and summary.json; raised when a reader must know the difference
 
-Outcome = Literal["completed", "stopped", "failed", "interrupted"]
+Outcome = Literal["completed", "stopped", "failed", "infeasible", "interrupted"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,7 +15,9 @@ class EpochReport:
     epoch: int  # counts from 1
     metrics: dict[str, float]  # `val/dice_mean`, `train/loss`, ...; finite
     pixels: int  # training pixels seen in this epoch
-    seconds: dict[str, float]  # `train`, `feed` (part of train), `validate`
+    # `train`, `feed` (part of train), `validate`; `setup` of the first epoch that a worker trains:
+    # since it trained the trial before
+    seconds: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -39,7 +41,26 @@ class TrialOutcome:
     reports: list[EpochReport] = field(default_factory=list)
     report_times: list[float] = field(default_factory=list)  # seconds since the study began
 
+    # Epochs whose weights are left, where those of the best one were lost
+    saved: list[int] | None = None
+
+    @property
+    def failed(self) -> bool:
+        """It has no result: it broke, or did not fit into memory."""
+        return self.outcome in ("failed", "infeasible")
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it may be ranked: an epoch with its weights, and no failure."""
+        return bool(self._epochs()) and not self.failed
+
     def best(self, metric: str, goal: str) -> EpochReport | None:
-        """The best epoch by `metric`, the earlier one of equals; None without a report."""
+        """The best epoch by `metric`, the earlier one of equals; None without a report.
+
+        Epochs whose weights were lost do not count.
+        """
         sign = -1.0 if goal == "maximize" else 1.0
-        return min(self.reports, key=lambda r: (sign * r.metrics[metric], r.epoch), default=None)
+        return min(self._epochs(), key=lambda r: (sign * r.metrics[metric], r.epoch), default=None)
+
+    def _epochs(self) -> list[EpochReport]:
+        return [r for r in self.reports if self.saved is None or r.epoch in self.saved]

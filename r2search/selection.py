@@ -7,7 +7,7 @@ from r2search.records import TrialOutcome
 
 def eligible(trials: Iterable[TrialOutcome]) -> list[TrialOutcome]:
     """Trials whose best checkpoint may be ranked: at least one report, and no failure."""
-    return [t for t in trials if t.reports and t.outcome != "failed"]
+    return [trial for trial in trials if trial.eligible]
 
 
 def ranking(trials: Iterable[TrialOutcome], metric: str, goal: str) -> list[TrialOutcome]:

@@ -54,7 +54,7 @@ def summarize_study(
 def describe_trial(study: Study, trial: TrialOutcome) -> dict[str, Any] | None:
     """A trial by its best epoch; None when it has none or failed."""
     best = trial.best(study.metric.name, study.metric.goal)
-    if best is None or trial.outcome == "failed":
+    if best is None or trial.failed:
         return None
     return {
         "trial": trial.trial,
@@ -111,15 +111,19 @@ def _certain(mask: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
 
 
 def count_trials(trials: list[TrialOutcome], infeasible: int) -> dict[str, int]:
-    """How the search's own trials ended; baselines are counted apart."""
+    """How the search's own trials ended; baselines are counted apart.
+
+    `infeasible`: configs that the budget refused, and those that memory did not hold. Neither
+    counts in `total`.
+    """
     own = Counter(trial.outcome for trial in trials if not trial.baseline)
     return {
-        "total": own.total(),
+        "total": own.total() - own["infeasible"],
         "completed": own["completed"],
         "stopped": own["stopped"],
         "failed": own["failed"],
         "interrupted": own["interrupted"],
-        "infeasible": infeasible,
+        "infeasible": infeasible + own["infeasible"],
         "baselines": sum(trial.baseline for trial in trials),
     }
 

@@ -16,6 +16,7 @@ OUTCOMES = {
     "completed": BLUE,
     "stopped": GREY,
     "failed": ORANGE,
+    "infeasible": "#e69f00",
     "interrupted": "#7c6f9f",
     "running": "#7c6f9f",
 }
@@ -62,7 +63,7 @@ def learning_curves(summary: Summary, trials: Sequence[TrialOutcome]) -> go.Figu
     best = part(summary, "incumbent").get("trial")
     figure = _figure("epoch", name)
     others = [t for t in trials if not t.baseline and t.trial != best and t.reports]
-    for outcome in ("stopped", "failed", "interrupted", "running", "completed"):
+    for outcome in ("stopped", "failed", "infeasible", "interrupted", "running", "completed"):
         shown = [t for t in others if outcome_of(t) == outcome]
         if shown:
             style = {"color": OUTCOMES[outcome], "width": 1.2}

@@ -159,7 +159,7 @@ def _trials(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:
     hint = f"Best first, by {name}; click a heading to sort. The incumbent is shaded."
     refused = part(summary, "trials").get("infeasible")
     if refused:
-        hint += f" {refused} drawn configs were too expensive for the budget and not trained."
+        hint += f" {refused} drawn configs were too expensive for the budget or the memory."
     best = part(summary, "incumbent").get("trial")
     grid = table(heads, rows, sortable=True, marked=[best] if best else [])
     return section("Trials", tag("p", hint, class_="quiet"), grid)

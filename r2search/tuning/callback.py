@@ -14,9 +14,9 @@ from r2search.bundle import WEIGHTS
 from r2search.config import Study
 from r2search.records import EpochReport, TrialOutcome
 from r2search.selection import ranking
+from r2search.tuning.checkpoints import STATES, weights_by_epoch
 from r2search.tuning.events import Ledger
 from r2search.tuning.trackers import Tracker
-from r2search.tuning.trainable import checkpoint_path
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
 
@@ -73,10 +73,15 @@ class StudyCallback(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         name = trial.config["name"]
+        for text in result["notes"]:
+            self._note(name, text)
+        if "outcome" in result:  # the trainable found its end
+            self._ledger.end(name, result["outcome"], result["reason"])
+            return
         report = EpochReport(**result["report"])
-        self._ledger.report(name, report, result["worker"])
-        for tracker in self._trackers:
-            tracker.report(name, report)
+        if self._ledger.report(name, report, result["worker"]):
+            for tracker in self._trackers:
+                tracker.report(name, report)
 
     @_never_raises
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -94,10 +99,16 @@ class StudyCallback(Callback):
         self._close(name)
 
     @_never_raises
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        name = trial.config["name"]
+        if name in self._ledger.trials:
+            self._note(name, f"its worker was lost ({_last_line(trial)}); another goes on with it")
+
+    @_never_raises
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial.config["name"]
         if name in self._ledger.trials:
-            self._ledger.end(name, "failed", _last_line(trial))
+            self._ledger.end(name, "failed", f"killed its worker twice: {_last_line(trial)}")
             self._close(name)
 
     @_never_raises
@@ -111,31 +122,61 @@ class StudyCallback(Callback):
             if trial.outcome is None:
                 self._ledger.end(name, "interrupted", "the study ended")
                 self._close(name)
+        self._prune_checkpoints()  # a worker that was stopped may have written since
+
+    def _note(self, name: str, text: str) -> None:
+        log.warning("%s: %s", name, text)
+        self._ledger.note(name, text)
 
     @_never_raises
     def _close(self, name: str) -> None:
+        self._settle_checkpoint(name)
         for tracker in self._trackers:
             tracker.end(self._ledger.trials[name])
-        self._settle_checkpoint(self._ledger.trials[name])
         self._prune_checkpoints()
 
-    def _settle_checkpoint(self, trial: TrialOutcome) -> None:
-        """Of the weights that a trial left, keep those of its best epoch in the ledger."""
-        best = trial.best(self._study.metric.name, self._study.metric.goal)
-        if best is not None:
-            path = checkpoint_path(self._checkpoints_dir, trial.trial, best.epoch)
-            path.replace(path.parent / WEIGHTS)
-            for other in path.parent.glob("epoch-*"):
-                other.unlink()
+    def _settle_checkpoint(self, name: str) -> None:
+        """Of the weights that a trial left, keep those of its best epoch in the ledger.
+
+        Where they are missing (a worker that did not answer, a full disk), the best of the epochs
+        that left theirs takes their place.
+        """
+        trial = self._ledger.trials[name]
+        found = weights_by_epoch(self._checkpoints_dir / name)
+        best = self._best(trial)
+        if best is not None and best.epoch not in found and not trial.failed:
+            saved = [report.epoch for report in trial.reports if report.epoch in found]
+            reason = f"the weights of epoch {best.epoch}, its best, are lost"
+            log.warning("%s: %s", name, reason)
+            self._ledger.lose(name, saved, reason)
+            best = self._best(self._ledger.trials[name])
+        for epoch, path in found.items():
+            if best is not None and epoch == best.epoch:
+                path.replace(path.parent / WEIGHTS)
+        for other in (self._checkpoints_dir / name).glob("epoch-*"):
+            other.unlink()
+
+    def _best(self, trial: TrialOutcome) -> EpochReport | None:
+        return trial.best(self._study.metric.name, self._study.metric.goal)
 
     def _prune_checkpoints(self) -> None:
+        """Keep the weights of the best trials and of the baselines, and the states of trials that
+        run or may be continued."""
         metric = self._study.metric
-        trials = self._ledger.trials.values()
-        ranked = [t for t in ranking(trials, metric.name, metric.goal) if t.outcome]
-        kept = {t.trial for t in ranked[:KEPT_CHECKPOINTS]}
-        for trial in trials:
-            if trial.outcome and not trial.baseline and trial.trial not in kept:
-                shutil.rmtree(self._checkpoints_dir / trial.trial, ignore_errors=True)
+        ended = [trial for trial in self._ledger.trials.values() if trial.outcome]
+        ranked = ranking(ended, metric.name, metric.goal)
+        kept = {trial.trial for trial in ranked[:KEPT_CHECKPOINTS]}
+        kept |= {trial.trial for trial in ranked if trial.baseline}
+        for trial in ended:
+            folder = self._checkpoints_dir / trial.trial
+            if trial.outcome == "interrupted":
+                if trial.trial not in kept:
+                    (folder / WEIGHTS).unlink(missing_ok=True)
+            elif trial.trial not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                for path in folder.glob(STATES):
+                    path.unlink(missing_ok=True)
 
 
 def _last_line(trial: Any) -> str:

@@ -22,7 +22,7 @@ from r2search.tuning.budget import Plan, plan_trial
 from r2search.tuning.callback import StudyCallback
 from r2search.tuning.events import Ledger
 from r2search.tuning.resources import Workers, plan_workers
-from r2search.tuning.scheduler import build_scheduler
+from r2search.tuning.scheduler import build_scheduler, stopping_epochs
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.trackers import Tracker
 from r2search.tuning.trainable import Shared, sharing
@@ -35,6 +35,7 @@ _ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing goes out to the network
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials.jsonl replaces them
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last result of a failed trial has none
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # launch decides what a signal means
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # a resumed study reads trials.jsonl, not Ray's snapshot
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -92,10 +93,15 @@ def _measure(config: TrialConfig, threads: int) -> Rate:
 
 
 class StudyStopper(tune.Stopper):
-    """Ends the search when it is told to: at the deadline, or by a signal."""
+    """Ends the search when it is told to: at the deadline, or by a signal.
 
-    def __init__(self, stopping: Callable[[], bool]) -> None:
+    Ray waits ten seconds for its workers to end. The file `stop_path` tells them to leave the epoch
+    that they are in.
+    """
+
+    def __init__(self, stopping: Callable[[], bool], stop_path: Path) -> None:
         self._stopping = stopping
+        self._stop_path = stop_path
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles a run's parts for its own restore, which is never used
@@ -104,7 +110,10 @@ class StudyStopper(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._stopping()
+        stopping = self._stopping()
+        if stopping:
+            self._stop_path.touch()
+        return stopping
 
 
 def search(
@@ -124,32 +133,41 @@ def search(
     """
     callback = StudyCallback(study, ledger, trackers, run_dir / "checkpoints", refresh, stopping)
     storage = Path(tempfile.mkdtemp(prefix="r2search-ray-"))
+    stop_path = run_dir / ".stop"
+    stop_path.unlink(missing_ok=True)
     try:
         tune.Tuner(
-            _trainable(study, samples_ref, slots.workers, run_dir / "checkpoints"),
+            _trainable(study, samples_ref, slots.workers, run_dir / "checkpoints", stop_path),
             tune_config=_tune_config(study, samples, slots, run_dir, ledger),
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=str(storage),
-                stop=StudyStopper(stopping),
+                stop=StudyStopper(stopping, stop_path),
                 callbacks=[callback],
                 # The trainable keeps the best weights itself; Ray would save every trial's end.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                # Of workers that were killed: what goes wrong with a config is never raised.
+                failure_config=tune.FailureConfig(max_failures=1),
                 verbose=0,
             ),
         ).fit()
     finally:
         callback.end_running()
+        stop_path.unlink(missing_ok=True)
         shutil.rmtree(storage, ignore_errors=True)
 
 
-def _trainable(study: Study, samples_ref: Any, workers: Workers, checkpoints_dir: Path) -> Any:
+def _trainable(
+    study: Study, samples_ref: Any, workers: Workers, checkpoints_dir: Path, stop_path: Path
+) -> Any:
     shared = Shared(
         samples=samples_ref,
         threads=workers.threads,
         metric=study.metric.name,
         goal=study.metric.goal,
         checkpoints_dir=checkpoints_dir,
+        rungs=stopping_epochs(study),
+        stop_path=stop_path,
     )
     return tune.with_resources(sharing(shared), {"cpu": workers.threads, "gpu": workers.gpus})
 

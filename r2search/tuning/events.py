@@ -35,8 +35,24 @@ class Ledger:
         """A trial begins: trial, baseline, overrides, config, cost, planned_epochs."""
         self._write({"event": "trial", **facts})
 
-    def report(self, trial: str, report: EpochReport, worker: str) -> None:
+    def report(self, trial: str, report: EpochReport, worker: str) -> bool:
+        """An epoch is done; False, and nothing is written, when it was reported before.
+
+        A trial that goes on from a checkpoint trains its last epochs again.
+        """
+        reports = self.trials[trial].reports
+        if reports and report.epoch <= reports[-1].epoch:
+            return False
         self._write({"event": "report", "trial": trial, "worker": worker, **report.to_dict()})
+        return True
+
+    def note(self, trial: str, text: str) -> None:
+        """Something happened to a trial that changes nothing of it."""
+        self._write({"event": "note", "trial": trial, "text": text})
+
+    def lose(self, trial: str, saved: list[int], reason: str) -> None:
+        """The weights of a trial's best epoch are lost; those of the epochs `saved` are left."""
+        self._write({"event": "lost", "trial": trial, "saved": saved, "reason": reason})
 
     def end(self, trial: str, outcome: Outcome, reason: str = "") -> None:
         """A trial ends; only its first ending counts."""
@@ -68,9 +84,13 @@ def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
     elif kind == "report":
         facts = {key: event[key] for key in ("epoch", "metrics", "pixels", "seconds")}
         trial = replace(trials[event["trial"]], worker=event["worker"])
+        if trial.saved is not None:
+            trial = replace(trial, saved=[*trial.saved, event["epoch"]])
         trial.reports.append(EpochReport(**facts))
         trial.report_times.append(t)
         trials[event["trial"]] = trial
+    elif kind == "lost":
+        trials[event["trial"]] = replace(trials[event["trial"]], saved=event["saved"])
     elif kind == "end":
         trials[event["trial"]] = replace(
             trials[event["trial"]], ended=t, outcome=event["outcome"], reason=event["reason"]

@@ -1,5 +1,6 @@
 """ASHA stops trials; baselines are never stopped."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,13 @@ SCHEDULERS: dict[str, Callable[[Study], TrialScheduler]] = {
     "asha": _asha,
     "none": lambda study: FIFOScheduler(),  # type: ignore[no-untyped-call]
 }
+
+
+def stopping_epochs(study: Study) -> frozenset[int]:
+    """The epochs after which the scheduler may stop a trial before its end."""
+    scheduler = build_scheduler(study)
+    brackets = scheduler._brackets if isinstance(scheduler, SparingAsha) else []
+    return frozenset(math.ceil(level) for bracket in brackets for level, _ in bracket._rungs)
 
 
 def build_scheduler(study: Study) -> TrialScheduler:

@@ -56,6 +56,7 @@ class StudySearcher(Searcher):
         self._baselines = list(study.baselines)
         self._asked: dict[str, optuna.Trial] = {}  # Ray's trial id -> Optuna's trial
         self._best: dict[str, float] = {}
+        self._told: dict[str, int] = {}  # the last epoch that Optuna heard of
         self._planned: dict[str, int] = {}
         self._drawn = 0
         self._nothing_fits = False  # as the last draws had it
@@ -81,7 +82,9 @@ class StudySearcher(Searcher):
     ) -> None:
         if trial_id not in self._asked:
             return  # a baseline outside the space
-        if error or not result or not self._is_scored(result):
+        if result and result.get("outcome") == "infeasible":
+            state, value = TrialState.PRUNED, None  # as what the budget refuses: the worst
+        elif error or not result or not self._is_scored(result):
             state, value = TrialState.FAIL, None
         else:
             # Ray does not pass the last result of a trial on before its end.
@@ -101,7 +104,9 @@ class StudySearcher(Searcher):
         keep = max if self.mode == "max" else min
         value = result[self.metric]
         best = self._best[trial_id] = keep(value, self._best.get(trial_id, value))
-        self._asked[trial_id].report(best, step=result["epoch"])
+        if result["epoch"] > self._told.get(trial_id, 0):  # after a restart epochs come again
+            self._told[trial_id] = result["epoch"]
+            self._asked[trial_id].report(best, step=result["epoch"])
         return float(best)
 
     def _suggest_baseline(self, trial_id: str) -> dict[str, Any]:

@@ -1,19 +1,29 @@
 """The Ray actor that trains: one process, reused from trial to trial."""
 
-import gc
+import logging
 import os
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 
-from r2search.bundle import save_weights
 from r2search.config import TrialConfig
 from r2search.data.samples import SampleSet
-from r2search.train.hardware import apply, detect
+from r2search.records import EpochReport, Outcome
+from r2search.train.hardware import apply, detect, return_freed_memory
+from r2search.train.micro_batches import halved, is_out_of_memory
 from r2search.train.trainer import Trainer
+from r2search.tuning.checkpoints import EVERY_S, Best, TrialCheckpoints
+
+LOOK_S = 0.5  # between looks whether the study ends
+MOST_SAID = 500  # characters of an error
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,75 +35,169 @@ class Shared:
     metric: str
     goal: str
     checkpoints_dir: Path
+    rungs: frozenset[int] = frozenset()  # epochs after which a trial may be stopped
+    stop_path: Path | None = None  # a file that is there when the study ends
+    save_every_s: float = EVERY_S
+
+
+class StudyEnds(Exception):
+    """The study ends in the middle of an epoch."""
 
 
 class NetworkTrainable(tune.Trainable):
-    """One epoch a step. The weights of the best epoch so far lie in the run folder.
+    """One epoch a step, from the last checkpoint of the trial if there is one.
 
-    So do those of the best before it, until the next step: a search that ends in between never
-    hears of the newer one.
-
-    A failure raises and ends this trial alone; `reset_config` never returns False, which would
-    lose the slot.
+    Nothing that goes wrong with a config is raised: `step` tells it as the trial's end, with
+    `outcome` and `reason`. So Ray retries no config that failed, and the worker goes on with the
+    next one. What ends the process itself (a signal, the kernel's memory killer, a GPU that no
+    longer answers) Ray sees, and it starts the trial again in another worker.
     """
 
     shared: Shared  # filled in by `sharing`
-    _trainer: Trainer
-    _best: tuple[float, Path] | None  # the objective, larger is better, and the weights
+    _trainer: Trainer | None
+    _checkpoints: TrialCheckpoints
+    _unheard: dict[str, Any] | None  # a report that the driver may not have
 
     def setup(self, config: dict[str, Any]) -> None:
+        self._left = time.perf_counter()  # when the last step of the trial before ended
         # In the shared memory of the node: read-only arrays, no copy.
         self._samples: SampleSet = ray.get(self.shared.samples)
-        self._build(config)
-
-    def step(self) -> dict[str, Any]:
-        if self._best is not None:  # asked for another epoch: the report of it has arrived
-            _, kept = self._best
-            for path in kept.parent.iterdir():
-                if path != kept:
-                    path.unlink()
-        report = self._trainer.run_epoch()
-        value = report.metrics[self.shared.metric]
-        signed = value if self.shared.goal == "maximize" else -value
-        if self._best is None or signed > self._best[0]:
-            path = checkpoint_path(self.shared.checkpoints_dir, self._name, report.epoch)
-            self._best = signed, path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            facts = {
-                "trial": self._name,
-                "epoch": str(report.epoch),
-                self.shared.metric: repr(value),
-            }
-            save_weights(path, self._trainer.weights(), facts)
-        return {
-            **report.metrics,
-            "epoch": report.epoch,
-            "report": report.to_dict(),
-            "worker": f"{ray.get_runtime_context().get_node_id()[:8]}:{os.getpid()}",
-            "done": report.epoch >= self._planned,
-        }
+        self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        del self._trainer
-        gc.collect()
-        self._build(new_config)
+        self._end()
+        self._begin(new_config)
         return True
 
-    def _build(self, config: dict[str, Any]) -> None:
-        trial = TrialConfig.model_validate(config["config"])
-        hardware = detect(trial.train, threads=self.shared.threads)
-        apply(hardware)
+    def cleanup(self) -> None:
+        """The study ends, perhaps in the middle of this trial: what can go on is saved."""
+        if self._trainer is not None:
+            self._checkpoints.save(self._trainer.state(), self._unheard)
+        self._end()
+
+    def step(self) -> dict[str, Any]:
+        self._checkpoints.confirm()  # asked for another epoch: the report of the last one arrived
+        self._unheard = None
+        try:
+            result = self._result(self._next_epoch())
+        except StudyEnds:
+            result = _ending("interrupted", "the study ended")
+        except Exception as error:
+            if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
+                log.exception("the GPU failed")
+                os._exit(1)  # it fails for every later trial of this process too
+            log.exception("%s failed", self._name)
+            outcome: Outcome = "infeasible" if is_out_of_memory(error) else "failed"
+            said = " ".join(str(error).split())[:MOST_SAID]
+            result = _ending(outcome, f"{type(error).__name__}: {said}")
+        notes = self._notes()
+        if result["done"] and result.get("outcome") != "interrupted":
+            self._trainer = None
+            self._checkpoints.forget()
+        self._left = time.perf_counter()
+        worker = f"{ray.get_runtime_context().get_node_id()[:8]}:{os.getpid()}"
+        return result | {"worker": worker, "notes": notes}
+
+    def _result(self, report: EpochReport) -> dict[str, Any]:
+        done = report.epoch >= self._planned
+        return {**report.metrics, "epoch": report.epoch, "report": report.to_dict(), "done": done}
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        """Take up a trial. Its network is built by its first step, which tells what goes wrong."""
+        self._config = config
         self._name: str = config["name"]
         self._planned: int = config["planned_epochs"]
-        self._best = None
-        self._trainer = Trainer(trial, self._samples, horizon=self._planned, hardware=hardware)
+        self._trainer = None
+        self._unheard = None
+        self._setup: dict[str, float] = {}
+        self._look = 0.0
+        self._checkpoints = TrialCheckpoints(
+            self.shared.checkpoints_dir / self._name,
+            {"config": config["config"], "planned_epochs": self._planned},
+            self.shared.metric,
+            self.shared.save_every_s,
+        )
+
+    def _end(self) -> None:
+        """Write what is not yet on disk; then nothing of the trial stays in memory."""
+        self._checkpoints.save_best()
+        self._checkpoints.close()
+        self._trainer = None
+        return_freed_memory()
+
+    def _next_epoch(self) -> EpochReport:
+        """Train an epoch and keep it if it is the best; or repeat what was not heard."""
+        if self._trainer is None:
+            self._trainer = self._build()
+            saved = self._checkpoints.load()
+            if saved is not None:
+                self._trainer.restore(saved.training)
+                self._unheard = saved.report
+            self._setup = {"setup": time.perf_counter() - self._left}
+            if self._unheard is not None:
+                return EpochReport(**self._unheard)
+        report = self._trainer.run_epoch(self._tick)
+        report = replace(report, seconds=report.seconds | self._setup)
+        self._setup = {}
+        self._keep(self._trainer, report)
+        return report
+
+    def _build(self) -> Trainer:
+        """A trainer; where memory runs out, again with less of it to be used."""
+        trial = TrialConfig.model_validate(self._config["config"])
+        hardware = detect(trial.train, threads=self.shared.threads)
+        apply(hardware)
+        micro_batch = self._config.get("micro_batch")
+        make = partial(Trainer, trial, self._samples, horizon=self._planned, hardware=hardware)
+        try:
+            return make(micro_batch=micro_batch)
+        except (MemoryError, RuntimeError) as error:
+            size = halved(micro_batch, trial)
+            if not (is_out_of_memory(error) and size):
+                raise
+        return_freed_memory()
+        self._checkpoints.problems.append(f"out of memory; begins with micro-batches of {size}")
+        return make(micro_batch=size, may_halve=False)
+
+    def _tick(self) -> None:
+        """Between two steps: save what is due, and leave when the study ends."""
+        now = time.monotonic()
+        if now < self._look or self._trainer is None:
+            return
+        self._look = now + LOOK_S
+        if self.shared.stop_path and self.shared.stop_path.exists():
+            raise StudyEnds
+        if self._checkpoints.due():
+            self._checkpoints.save(self._trainer.state())
+
+    def _keep(self, trainer: Trainer, report: EpochReport) -> None:
+        """Copy the weights of a best epoch; write what the driver may want when it hears of it."""
+        self._unheard = report.to_dict()
+        value, best = report.metrics[self.shared.metric], self._checkpoints.best
+        sign = 1 if self.shared.goal == "maximize" else -1
+        if best is None or sign * value > sign * best.value:
+            self._checkpoints.keep(Best(report.epoch, value, trainer.weights()))
+        if report.epoch >= self._planned:
+            self._checkpoints.save_best()
+            self._checkpoints.flush()
+        elif report.epoch in self.shared.rungs:
+            self._checkpoints.save(trainer.state(), self._unheard)
+            self._checkpoints.flush()
+
+    def _notes(self) -> list[str]:
+        """What is to be told of this trial, once."""
+        sources = [self._checkpoints.problems] + ([self._trainer.notes] if self._trainer else [])
+        notes = [note for source in sources for note in source]
+        for source in sources:
+            source.clear()
+        return notes
+
+
+def _ending(outcome: Outcome, reason: str) -> dict[str, Any]:
+    """The last result of a trial that has no further report."""
+    return {"outcome": outcome, "reason": reason, "done": True}
 
 
 def sharing(shared: Shared) -> type[NetworkTrainable]:
     """The trainable of one study."""
     return type("NetworkTrainable", (NetworkTrainable,), {"shared": shared})
-
-
-def checkpoint_path(checkpoints_dir: Path, trial: str, epoch: int) -> Path:
-    """Where the weights of one epoch lie while the trial runs."""
-    return checkpoints_dir / trial / f"epoch-{epoch:04d}.safetensors"

@@ -22,7 +22,7 @@ from r2search.tuning.callback import KEPT_CHECKPOINTS, StudyCallback
 from r2search.tuning.engine import Slots, ray_session, search
 from r2search.tuning.events import Ledger, read_trials
 from r2search.tuning.resources import Workers
-from r2search.tuning.trainable import NetworkTrainable, Shared, checkpoint_path, sharing
+from r2search.tuning.trainable import NetworkTrainable, Shared, sharing
 
 METRIC = "val/dice_mean"
 EPOCHS = 2
@@ -174,8 +174,8 @@ def test_a_baseline_is_trained_to_its_end(searched: Searched) -> None:
 def test_a_worker_trains_one_trial_after_another(searched: Searched) -> None:
     workers = Counter(trial.worker for trial in searched.trials.values() if trial.worker)
     failures = sum(map(explodes, searched.trials.values()))
-    assert len(workers) <= failures + 1  # only a failure costs a worker its life
-    assert max(workers.values()) > 1
+    assert failures
+    assert len(workers) == 1  # a failure of a config costs no worker its life
 
 
 def test_the_best_checkpoints_are_kept_and_no_others(searched: Searched) -> None:
@@ -293,15 +293,17 @@ def test_weights_of_an_epoch_that_was_never_reported_are_not_taken_for_the_best(
         result = trainable.step()
         ledger.report("t0001", EpochReport(**result["report"]), result["worker"])
     trainable.step()  # epoch 3 is done when the study is already over
+    trainable.cleanup()
     left = {path.name for path in (tmp_path / "t0001").iterdir()}
-    assert left == {"epoch-0002.safetensors", "epoch-0003.safetensors"}
+    state = "state-0001.safetensors"
+    assert left == {"epoch-0002.safetensors", "epoch-0003.safetensors", state}
     callback = StudyCallback(study, ledger, [], tmp_path, lambda: None, lambda: True)
     callback.end_running()
     ledger.close()
     assert ledger.trials["t0001"].outcome == "interrupted"
-    (path,) = (tmp_path / "t0001").iterdir()
-    assert path.name == "model.safetensors"
-    assert read_weights(path)[1]["epoch"] == "2"
+    left = {path.name for path in (tmp_path / "t0001").iterdir()}
+    assert left == {"model.safetensors", state}  # the trial may be continued
+    assert read_weights(tmp_path / "t0001" / "model.safetensors")[1]["epoch"] == "2"
 
 
 def test_a_worker_is_as_good_as_new_for_its_next_trial(searched: Searched, tmp_path: Path) -> None:
@@ -323,7 +325,6 @@ def test_a_worker_is_as_good_as_new_for_its_next_trial(searched: Searched, tmp_p
     reused.step()
     assert reused.reset_config(configs[1]) is True
     assert reused.step()["report"]["metrics"] == fresh.step()["report"]["metrics"]
-    assert checkpoint_path(tmp_path, "t0002", 1).exists()
 
 
 def trainable_of(shared: Shared, config: dict[str, Any]) -> NetworkTrainable:

@@ -58,7 +58,9 @@ trials = st.fixed_dictionaries(
                 "planned_epochs": st.integers(1, 40),
             }
         ),
-        "reports": st.lists(reports, max_size=3),
+        "reports": st.lists(reports, max_size=3, unique_by=lambda report: report.epoch).map(
+            lambda told: sorted(told, key=lambda report: report.epoch)
+        ),
         "worker": st.text(),
         "ending": st.none() | st.sampled_from(["completed", "stopped", "failed", "interrupted"]),
         "reason": st.text(),

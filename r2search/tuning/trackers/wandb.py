@@ -163,7 +163,7 @@ class WandbTracker:
         if best is not None:
             run.summary[f"best/{self._study.metric.name}"] = best.metrics[self._study.metric.name]
             run.summary["best/epoch"] = best.epoch
-        run.finish(exit_code=int(trial.outcome == "failed"))
+        run.finish(exit_code=int(trial.failed))
 
 
 def _import_wandb(directory: Path) -> Any:
