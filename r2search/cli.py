@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from r2search import __version__, flags, manual
+from r2search import __version__, flags, manual, manual_jobs, submitting
 from r2search.config import DataConfig, Misuse, TrialConfig, hint
 
 
@@ -202,9 +202,10 @@ COMMANDS: dict[str, Command] = {
     "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
     "data check": (_check, flags.add_check, *manual.CHECK),
     "data fetch": (_fetch, flags.add_fetch, *manual.FETCH),
+    **submitting.COMMANDS,
 }
 # commands that have commands of their own: one line, description, examples
-GROUPS: dict[str, tuple[str, str, str]] = {"data": manual.DATA}
+GROUPS: dict[str, tuple[str, str, str]] = {"data": manual.DATA, "job": manual_jobs.JOB}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,7 @@
 """The flags of each command, and what they mean as settings."""
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,13 @@ import yaml
 from r2search.config import Misuse
 from r2search.strict import parse_duration
 
+ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own commands read it, too
 
-def _add_study(command: argparse.ArgumentParser) -> None:
+
+RUN_DIR = "run folder to make (default: runs/NAME-DATE-TIME)"
+
+
+def _add_study(command: argparse.ArgumentParser, out: str = RUN_DIR) -> None:
     study = command.add_argument_group("study")
     study.add_argument(
         "--space",
@@ -30,13 +36,11 @@ def _add_study(command: argparse.ArgumentParser) -> None:
     study.add_argument(
         "--seed", type=_count(0), metavar="N", help="of the split and of all else that is drawn"
     )
-    study.add_argument(
-        "--out", metavar="DIR", help="run folder to make (default: runs/NAME-DATE-TIME)"
-    )
+    study.add_argument("--out", metavar="DIR", help=out)
 
 
-def add_tune(command: argparse.ArgumentParser) -> None:
-    _add_study(command)
+def add_tune(command: argparse.ArgumentParser, out: str = RUN_DIR) -> None:
+    _add_study(command, out)
     budget = command.add_argument_group("budget", "default: what the space file says")
     budget.add_argument("--time", type=_time, help="wall clock of the whole study: 90s, 20m, 1h30m")
     budget.add_argument(
@@ -105,6 +109,66 @@ def add_fetch(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--yes", action="store_true", help="agree to its terms without being asked"
+    )
+
+
+def add_submit(command: argparse.ArgumentParser) -> None:
+    add_cluster(command)
+    add_tune(command, "run folder to make, on storage that all nodes share; must be given")
+
+
+def add_cluster(command: argparse.ArgumentParser) -> None:
+    cluster = command.add_argument_group("cluster")
+    _add_address(cluster)
+    cluster.add_argument(
+        "--detach", action="store_true", help="only submit the study, do not wait for it"
+    )
+    cluster.add_argument(
+        "--send-wandb-key",
+        action="store_true",
+        help="put this machine's WANDB_API_KEY into the job's environment, for --wandb online",
+    )
+
+
+def add_job(command: argparse.ArgumentParser) -> None:
+    command.add_argument("id", metavar="ID", help="which study, by the name that was printed")
+    _add_address(command)
+
+
+def add_status(command: argparse.ArgumentParser) -> None:
+    command.add_argument("id", nargs="?", metavar="ID", help="which study (default: list them)")
+    _add_address(command)
+
+
+def add_results(command: argparse.ArgumentParser) -> None:
+    add_job(command)
+    command.add_argument(
+        "--out", metavar="DIR", help="the folder to make on this machine (default: runs/ID)"
+    )
+
+
+def add_slurm(command: argparse.ArgumentParser) -> None:
+    add_nodes(command)
+    add_tune(command)
+
+
+def add_nodes(command: argparse.ArgumentParser) -> None:
+    nodes = command.add_argument_group("nodes")
+    nodes.add_argument("--nodes", type=_count(1), metavar="N", default=1, help="default: 1")
+    nodes.add_argument(
+        "--cpus", type=_count(1), metavar="N", default=8, help="of each node (default: 8)"
+    )
+    nodes.add_argument(
+        "--gpus", type=_count(0), metavar="N", default=0, help="of each node (default: 0)"
+    )
+
+
+def _add_address(command: argparse._ActionsContainer) -> None:
+    command.add_argument(
+        "--address",
+        metavar="URL",
+        default=os.environ.get(ADDRESS),
+        help=f"of the cluster's dashboard, as http://HEAD:8265 (default: ${ADDRESS})",
     )
 
 

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "r2search"
 # is one unit, like a folder, and may import within itself.
 ROWS = """
 launch
-cli flags manual
+cli flags manual manual_jobs submitting
 app
 study finish single, predicting, fetching, checking
 report, tuning

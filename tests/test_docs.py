@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from r2search import submitting
 from r2search.cli import build_parser
 from r2search.space import find_space
 
@@ -72,7 +73,7 @@ def commands(text: str) -> list[str]:
     blocks += re.findall(r"^(?: {4}.*\n)+", text, re.MULTILINE)
     blocks += re.findall(r"`([^`\n]+)`", FENCED.sub("", text))
     lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
-    ours = ("python launch/tune.py ", "r2search ")
+    ours = ("python launch/tune.py ", "python launch/submit.py ", "r2search ")
     return [line.partition(" #")[0] for line in lines if line.startswith(ours)]
 
 
@@ -125,7 +126,9 @@ def test_a_tree_is_read_by_its_indent() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_in_a_document_is_understood(command: str) -> None:
-    words = shlex.split(command.replace("python launch/tune.py", "tune").removeprefix("r2search "))
+    first, *words = shlex.split(command.replace("python launch/tune.py", "r2search tune"))
+    if first == "python":
+        words = submitting.command(words[1:])
     if "COMMAND" in words or "--help" in words or len(words) == 1:
         words = [word for word in words if word != "COMMAND"] + ["--help"]
         with pytest.raises(SystemExit) as exit:

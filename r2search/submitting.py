@@ -1,0 +1,173 @@
+"""What the commands of `r2search job` do. Thin: the work is in tuning/jobs.py."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from r2search import flags, manual_jobs
+from r2search.config import Misuse, Study
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    """The words of `r2search` for those of `python launch/submit.py`, which submits by default."""
+    named = arguments and f"job {arguments[0]}" in COMMANDS
+    return ["job", *arguments] if named else ["job", "submit", *arguments]
+
+
+def _submit(options: argparse.Namespace) -> int:
+    study = _load(options)
+    if options.out is None:
+        raise Misuse("--out is missing: name the run folder to make, on storage that all nodes see")
+    for flag, path in (("--out", options.out), ("--data", options.data)):
+        if path is not None and not path.startswith("/"):
+            raise Misuse(f"{flag} {path}: is a path of the cluster's nodes; begin it with /")
+    secret = _wandb_key() if options.send_wandb_key else {}
+    from r2search.tuning.packing import pack, size_of
+
+    package = pack(options.space)
+    jobs, client = _cluster(options)
+    words = ["--space", package.space, *_for_tune(options, flags.add_cluster)]
+    facts = {"study": study.name, "run_dir": options.out}
+    job = jobs.submit(client, package, words, facts, secret)
+    size = size_of(package.size)
+    _say(f"sent {len(package.files)} files, {size}: code and space file, no data")
+    if secret:
+        _say("sent WANDB_API_KEY, too: who can run jobs on the cluster can read it")
+    _say(f"the study is {job}")
+    if options.detach:
+        _say(_ways_on(job, options.address))
+        return 0
+    return _watch(jobs, client, job, options.address)
+
+
+def _follow(options: argparse.Namespace) -> int:
+    jobs, client = _cluster(options)
+    jobs.details_of(client, options.id)
+    return _watch(jobs, client, options.id, options.address)
+
+
+def _watch(jobs: Any, client: Any, job: str, address: str) -> int:
+    def show(text: str) -> None:
+        print(text, end="", flush=True)
+
+    try:
+        details = jobs.follow(client, job, show)
+    except KeyboardInterrupt:
+        _say(f"the study goes on; {_ways_on(job, address)}")
+        return 130
+    except jobs.LOST as error:
+        _say(f"{address} answers no more ({error}); the study may go on; {_ways_on(job, address)}")
+        return 1
+    if details.driver_exit_code is None and details.message:
+        _say(details.message.strip())
+    _say(jobs.describe(details))
+    return int(jobs.exit_code(details))
+
+
+def _status(options: argparse.Namespace) -> int:
+    jobs, client = _cluster(options)
+    found = [jobs.details_of(client, options.id)] if options.id else jobs.studies(client)
+    for details in found:
+        print(jobs.describe(details))
+    if not found:
+        print("no study was submitted to this cluster")
+    return 0
+
+
+def _stop(options: argparse.Namespace) -> int:
+    jobs, client = _cluster(options)
+    details = jobs.stop(client, options.id)
+    print(jobs.describe(details))
+    return 0 if details.status.is_terminal() else 1
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    jobs, client = _cluster(options)
+    out = Path(options.out or f"runs/{options.id}")
+    names = jobs.fetch(client, options.id, out)
+    for name in names:
+        print(out / name)
+    if "summary.json" not in names:
+        _say("there is no summary.json: the study has not ended")
+    return 0
+
+
+def _slurm(options: argparse.Namespace) -> int:
+    from r2search.tuning.slurm import render_slurm
+
+    study = _load(options)
+    words = ["--space", options.space, *_for_tune(options, flags.add_nodes)]
+    nodes, cpus, gpus = options.nodes, options.cpus, options.gpus
+    print(render_slurm(study.name, words, nodes, cpus, gpus, study.budget.time), end="")
+    return 0
+
+
+def _for_tune(options: argparse.Namespace, add: Callable[[argparse.ArgumentParser], None]) -> Any:
+    """The words that are launch/tune.py's own: all but those of `add`, and --space."""
+    own = argparse.ArgumentParser(add_help=False)
+    add(own)
+    own.add_argument("--space")
+    words = shlex.split(options.command_line)[3:]  # after `r2search job submit`
+    return own.parse_known_args(words)[1]
+
+
+def _load(options: argparse.Namespace) -> Study:
+    """The study, so that whatever is wrong with it is said here and now."""
+    from r2search.space import load_study, require_something_to_search
+
+    study = load_study(options.space, flags.assignments(options))
+    require_something_to_search(study)
+    return study
+
+
+def _cluster(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The module that knows Ray's jobs, and its client for the cluster."""
+    if not options.address:
+        raise Misuse(
+            "--address is missing: give the dashboard's, as http://HEAD:8265, or export "
+            f"{flags.ADDRESS}"
+        )
+    try:
+        from r2search.tuning import jobs
+    except ModuleNotFoundError as error:
+        raise Misuse(
+            f"{error.name} is not installed; a cluster needs "
+            "pip install -c constraints.txt '.[cluster]'"
+        ) from None
+    return jobs, jobs.connect(options.address)
+
+
+def _wandb_key() -> dict[str, str]:
+    key = os.environ.get("WANDB_API_KEY")
+    if not key:
+        raise Misuse("--send-wandb-key: there is no WANDB_API_KEY in this environment; export it")
+    return {"WANDB_API_KEY": key}
+
+
+def _ways_on(job: str, address: str) -> str:
+    ways = (f"python launch/submit.py {way} {job} --address {address}" for way in WAYS_ON)
+    return "\n  ".join(["go on with one of", *ways])
+
+
+def _say(text: str) -> None:
+    """What is about the job; what the job itself says goes to standard output."""
+    print(f"r2search: {text}", file=sys.stderr, flush=True)
+
+
+WAYS_ON = ("follow", "status", "stop", "fetch")
+Command = tuple[
+    Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str, str
+]
+# As COMMANDS of r2search.cli, and part of it.
+COMMANDS: dict[str, Command] = {
+    "job submit": (_submit, flags.add_submit, *manual_jobs.SUBMIT),
+    "job follow": (_follow, flags.add_job, *manual_jobs.FOLLOW),
+    "job status": (_status, flags.add_status, *manual_jobs.STATUS),
+    "job stop": (_stop, flags.add_job, *manual_jobs.STOP),
+    "job fetch": (_fetch, flags.add_results, *manual_jobs.FETCH),
+    "job slurm": (_slurm, flags.add_slurm, *manual_jobs.SLURM),
+}
