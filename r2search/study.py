@@ -108,7 +108,7 @@ def _search(
         with ray_session(samples) as samples_ref:
             interrupt.arm()
             show("calibrating")
-            slots = measure_slots(study)
+            slots = measure_slots(study, run_dir)
             note_study(study, samples, ledger, slots)
             show("searching")
             began = ledger.elapsed()

@@ -21,6 +21,7 @@ from r2search.train.hardware import detect, measure_rate
 from r2search.tuning.budget import Plan, plan_trial
 from r2search.tuning.callback import StudyCallback
 from r2search.tuning.events import Ledger
+from r2search.tuning.preflight import check_nodes
 from r2search.tuning.resources import Workers, plan_workers
 from r2search.tuning.scheduler import build_scheduler, stopping_epochs
 from r2search.tuning.searcher import StudySearcher
@@ -78,8 +79,13 @@ class Slots:
     rate: Rate
 
 
-def measure_slots(study: Study) -> Slots:
-    """Plan the workers and measure one of them, in a process like theirs."""
+def measure_slots(study: Study, run_dir: Path) -> Slots:
+    """Plan the workers and measure one of them, in a process like theirs.
+
+    Of a cluster, all nodes are looked at first: Misuse names what is wrong with them.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        check_nodes(study.fixed.data, run_dir)
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     workers = plan_workers(
         study.resources, have.get("CPU", 1), have.get("GPU", 0), have.get("memory", 0)
