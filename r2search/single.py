@@ -14,6 +14,7 @@ from r2search.report.screen import print_summary
 from r2search.space import trial_config
 from r2search.study import claim, open_run, prepare
 from r2search.train.hardware import apply, detect
+from r2search.train.micro_batches import is_out_of_memory
 from r2search.train.trainer import Trainer
 from r2search.tuning.events import Ledger
 
@@ -105,10 +106,16 @@ def _train(
             return
         try:
             report = trainer.run_epoch()
-        except FloatingPointError as error:
-            ledger.end(TRIAL, "failed", str(error))
+        except (FloatingPointError, MemoryError, RuntimeError) as error:
+            infeasible = is_out_of_memory(error)
+            if not infeasible and not isinstance(error, FloatingPointError):
+                raise
+            ledger.end(TRIAL, "infeasible" if infeasible else "failed", str(error))
             console.print(f"failed: {error}", markup=False)
             return
+        while trainer.notes:
+            ledger.note(TRIAL, trainer.notes[0])
+            console.print(trainer.notes.pop(0), markup=False)
         ledger.report(TRIAL, report, worker="")
         best = ledger.trials[TRIAL].best(metric.name, metric.goal)
         assert best is not None

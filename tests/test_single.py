@@ -16,7 +16,8 @@ from r2search.cli import main
 from r2search.space import load_study
 from r2search.study import prepare
 from r2search.summary import KEYS
-from r2search.tuning.events import read_trials
+from r2search.train.hardware import training_step
+from r2search.tuning.events import read_events, read_trials
 
 QUICK = ["train", "--space", "quick.yaml"]
 TWO_EPOCHS = "--set model.depth=1 --set budget.max_epochs=2".split()
@@ -152,6 +153,28 @@ def test_a_training_that_breaks_has_no_bundle_and_exit_code_1(train: Callable[..
     assert trial.outcome == "failed"
     assert "loss is nan; trial fails" in trial.reason
     assert (run_dir / "report.html").exists()
+
+
+@pytest.mark.parametrize(("room", "code"), [(2, 0), (1, 1)])
+def test_when_memory_runs_out_the_training_goes_on_with_less_or_is_infeasible(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, room: int, code: int
+) -> None:
+    def step(model: Any, optimizer: Any, micro_batches: Any, hardware: Any) -> Any:
+        parts = list(micro_batches)
+        if max(len(images) for images, _ in parts) > room:
+            raise MemoryError("planted")
+        return training_step(model, optimizer, parts, hardware)
+
+    monkeypatch.setattr("r2search.train.trainer.training_step", step)
+    run_dir = train(code, **{"train.batch_size": 4})
+    (trial,) = read_trials(run_dir / "trials.jsonl")
+    notes = [e["text"] for e in read_events(run_dir / "trials.jsonl") if e["event"] == "note"]
+    if code:
+        assert (trial.outcome, trial.reason) == ("infeasible", "planted")
+        assert summary_of(run_dir)["trials"]["infeasible"] == 1
+    else:
+        assert trial.outcome == "completed"
+        assert notes == ["epoch 1: out of memory; goes on with micro-batches of 2"]
 
 
 def test_sigterm_ends_the_training_well_and_is_told_by_exit_code_143(tmp_path: Path) -> None:

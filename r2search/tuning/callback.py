@@ -183,5 +183,6 @@ def _last_line(trial: Any) -> str:
     """What went wrong, in one line: the last of the worker's traceback."""
     if trial.error_file and os.path.exists(trial.error_file):
         lines = Path(trial.error_file).read_text(errors="replace").strip().splitlines()
-        return lines[-1][:500] if lines else "failed without a message"
+        last = lines[-1].partition(" Some common causes")[0] if lines else ""  # Ray guesses at them
+        return last[:500] or "failed without a message"
     return "failed without a message"

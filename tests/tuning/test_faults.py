@@ -1,0 +1,299 @@
+"""Faults within a real search: each costs what it must, and nothing that was finished."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages.journal import JournalFileBackend
+
+from r2search.bundle import read_weights
+from r2search.config import Study, TrialConfig
+from r2search.data.samples import SampleSet
+from r2search.models.cost import Rate
+from r2search.records import TrialOutcome
+from r2search.summary import count_trials
+from r2search.train.hardware import detect
+from r2search.train.trainer import Trainer
+from r2search.tuning.checkpoints import TrialCheckpoints, weights_by_epoch
+from r2search.tuning.engine import Slots, ray_session, search
+from r2search.tuning.events import Ledger, read_events, read_trials
+from r2search.tuning.resources import Workers
+from r2search.tuning.trainable import NetworkTrainable, Shared, sharing
+
+METRIC = "val/dice_mean"
+EPOCHS = 3
+SPACE = f"""\
+name: faults
+data: {{reader: synthetic_retina}}
+metric: {{name: {METRIC}, goal: maximize}}
+budget: {{time: 600s, trials: 1, max_epochs: {EPOCHS}}}
+search: {{searcher: random, seed: 1}}
+early_terminate: {{type: asha, grace_period: 1, reduction_factor: 2}}
+parameters:
+  data:
+    parameters:
+      patch_size: {{value: 16}}
+      augmentation: {{value: none}}
+  model:
+    parameters:
+      block: {{value: conv}}
+      depth: {{value: 1}}
+      base_filters: {{value: 2}}
+  train:
+    parameters:
+      lr: {{min: 0.001, max: 0.1}}
+      batch_size: {{value: 4}}
+      epoch_pixels: {{value: 8192}}
+      dtype: {{value: float32}}
+  inference:
+    parameters:
+      tile: {{value: 64}}
+      overlap: {{value: 0}}
+baselines:
+  halved: {{train.lr: 0.01}}
+  infeasible: {{train.lr: 0.011}}
+  raising: {{train.lr: 0.012}}
+  killed: {{train.lr: 0.013}}
+  killing: {{train.lr: 0.014}}
+  broken_gpu: {{train.lr: 0.015}}
+  unwritable: {{train.lr: 0.016}}
+"""
+SLOTS = Slots(Workers(count=1, threads=1, gpus=0.0), Rate(1e12, 1e12))
+MakeStudy = Callable[..., Study]
+
+
+def planting(shared: Shared) -> type[NetworkTrainable]:
+    """The trainable of a study, in whose steps happens what the names of its trials say."""
+
+    class Planted(sharing(shared)):  # type: ignore[misc]  # sent to the worker whole
+        def setup(self, config: dict[str, Any]) -> None:
+            import r2search.train.trainer as module
+
+            training_step = module.training_step  # type: ignore[attr-defined]
+
+            def step(model: Any, optimizer: Any, micro_batches: Any, hardware: Any) -> Any:
+                parts = list(micro_batches)
+                self.plant(len(parts[0][0]))
+                return training_step(model, optimizer, parts, hardware)
+
+            module.training_step = step  # type: ignore[attr-defined]
+            super().setup(config)
+
+        def plant(self, patches: int) -> None:
+            import os
+            import signal
+            import time
+
+            import torch
+
+            epoch, step = self._trainer.epoch + 1, len(self._trainer._progress.losses) + 1
+            once = self.shared.checkpoints_dir.parent / f"{self._name}-{epoch}"
+            if self._name == "halved" and epoch > 1 and patches > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            if self._name == "infeasible":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            if self._name == "raising" and epoch > 1:
+                raise ValueError("planted")
+            if self._name in ("killed", "broken_gpu") and (epoch, step) == (3, 4):
+                if not once.exists():
+                    once.touch()
+                    if self._name == "broken_gpu":
+                        raise torch.AcceleratorError("CUDA error: an illegal memory access")
+                    os.kill(os.getpid(), signal.SIGKILL)
+            if self._name == "killing" and (epoch, step) == (1, 4):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self._name == "unwritable" and not (folder := self._checkpoints._folder).exists():
+                folder.write_text("in the way")
+            if self._name == "slow" and epoch > 1:
+                time.sleep(0.2)
+
+    return Planted
+
+
+@dataclass
+class Searched:
+    study: Study
+    folder: Path
+    trials: dict[str, TrialOutcome]
+    events: list[dict[str, Any]]
+
+    def notes(self, name: str) -> list[str]:
+        return [
+            event["text"]
+            for event in self.events
+            if event["event"] == "note" and event["trial"] == name
+        ]
+
+
+@pytest.fixture(scope="module")
+def run(noise: SampleSet) -> Iterator[Callable[..., Searched]]:
+    """`run(study, folder, stopping)` searches with planted faults."""
+    with ray_session(noise) as ref, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("r2search.tuning.engine.sharing", planting)
+
+        def searched(
+            study: Study, folder: Path, stopping: Callable[[Ledger], bool] = lambda ledger: False
+        ) -> Searched:
+            (folder / "checkpoints").mkdir(parents=True)
+            ledger = Ledger(folder / "trials.jsonl")
+            search(
+                study,
+                noise,
+                ref,
+                SLOTS,
+                folder,
+                ledger,
+                [],
+                lambda: None,
+                lambda: stopping(ledger),
+            )
+            ledger.close()
+            path = folder / "trials.jsonl"
+            trials = {trial.trial: trial for trial in read_trials(path)}
+            return Searched(study, folder, trials, list(read_events(path)))
+
+        yield searched
+
+
+@pytest.fixture(scope="module")
+def faulty(
+    run: Callable[..., Searched], make_study: MakeStudy, tmp_path_factory: pytest.TempPathFactory
+) -> Searched:
+    return run(make_study(space=SPACE), tmp_path_factory.mktemp("faults") / "run")
+
+
+def undisturbed(noise: SampleSet, trial: TrialOutcome) -> list[dict[str, float]]:
+    """The metrics of a training of the same config that nothing disturbs."""
+    config = TrialConfig.model_validate(trial.config)
+    trainer = Trainer(config, noise, horizon=EPOCHS, hardware=detect(config.train, threads=1))
+    return [trainer.run_epoch().metrics for _ in range(EPOCHS)]
+
+
+def test_the_study_goes_on_whatever_happens_to_a_trial(faulty: Searched) -> None:
+    assert {name: trial.outcome for name, trial in faulty.trials.items()} == {
+        "halved": "completed",
+        "infeasible": "infeasible",
+        "raising": "failed",
+        "killed": "completed",
+        "killing": "failed",
+        "broken_gpu": "completed",
+        "unwritable": "completed",
+        "t0001": "completed",
+    }
+
+
+def test_no_epoch_is_lost_or_told_twice(faulty: Searched) -> None:
+    told = Counter(
+        (event["trial"], event["epoch"]) for event in faulty.events if event["event"] == "report"
+    )
+    assert set(told.values()) == {1}
+    epochs = {"infeasible": 0, "raising": 1, "killing": 0}
+    for name, trial in faulty.trials.items():
+        assert [r.epoch for r in trial.reports] == list(range(1, epochs.get(name, EPOCHS) + 1))
+
+
+@pytest.mark.parametrize("name", ["killed", "broken_gpu"])
+def test_a_trial_whose_worker_was_lost_goes_on_exactly_where_it_was(
+    faulty: Searched, noise: SampleSet, name: str
+) -> None:
+    trial = faulty.trials[name]
+    assert [report.metrics for report in trial.reports] == undisturbed(noise, trial)
+    (note,) = faulty.notes(name)
+    assert note.startswith("its worker was lost (")
+    assert trial.reports[-1].seconds["setup"] > 0  # of the worker that took it up
+
+
+def test_a_trial_that_kills_its_worker_twice_has_failed(faulty: Searched) -> None:
+    assert faulty.trials["killing"].reason.startswith("killed its worker twice: ")
+    assert len(faulty.notes("killing")) == 1
+
+
+def test_an_exception_of_a_config_is_not_tried_again_and_costs_no_worker(faulty: Searched) -> None:
+    assert faulty.trials["raising"].reason == "ValueError: planted"
+    assert faulty.notes("raising") == []
+    assert faulty.trials["raising"].worker == faulty.trials["halved"].worker
+
+
+def test_memory_that_runs_out_halves_the_micro_batch_once(faulty: Searched) -> None:
+    note = "out of memory; goes on with micro-batches of 2"
+    assert faulty.notes("halved") == [f"epoch 2: {note}"]
+    assert faulty.notes("infeasible") == [f"epoch 1: {note}"]
+    assert faulty.trials["infeasible"].reason.startswith("OutOfMemoryError: CUDA out of memory")
+
+
+def test_optuna_hears_of_a_config_without_room_as_of_one_that_is_refused(
+    faulty: Searched,
+) -> None:
+    storage = optuna.storages.JournalStorage(
+        JournalFileBackend(str(faulty.folder / "study.journal"))
+    )
+    told = optuna.load_study(study_name="faults", storage=storage).trials
+    states = {trial.user_attrs["trial"]: (trial.state.name, trial.value) for trial in told}
+    assert states["infeasible"] == ("PRUNED", None)
+    assert states["raising"][0] == states["killing"][0] == "FAIL"
+    assert states["killed"][0] == states["halved"][0] == "COMPLETE"
+
+
+def test_a_config_without_room_counts_as_infeasible_alone(faulty: Searched) -> None:
+    own = [TrialOutcome(**_of_search(trial)) for trial in faulty.trials.values()]
+    counts = count_trials(own, 2)
+    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (3, 2, 5)
+    assert counts["total"] == 7
+
+
+def _of_search(trial: TrialOutcome) -> dict[str, Any]:
+    facts = {name: getattr(trial, name) for name in trial.__slots__}
+    return facts | {"baseline": False}  # those are counted apart
+
+
+def test_a_disk_that_cannot_be_written_is_told_and_costs_the_weights_alone(
+    faulty: Searched,
+) -> None:
+    trial = faulty.trials["unwritable"]
+    assert all(note.startswith("checkpoint not written: ") for note in faulty.notes("unwritable"))
+    (lost,) = [event for event in faulty.events if event["event"] == "lost"]
+    assert (lost["trial"], lost["saved"]) == ("unwritable", [])
+    assert trial.best(METRIC, "maximize") is None
+    assert not trial.eligible
+
+
+def test_what_is_left_on_disk_is_the_best_weights_of_trials_that_did_not_fail(
+    faulty: Searched,
+) -> None:
+    folder = faulty.folder / "checkpoints"
+    left = {path.name for path in folder.iterdir() if path.is_dir()}
+    assert left == {"halved", "killed", "broken_gpu", "t0001"}
+    for name in left:
+        best = faulty.trials[name].best(METRIC, "maximize")
+        (path,) = (folder / name).iterdir()
+        _, facts = read_weights(path)
+        assert best is not None
+        assert (path.name, facts["epoch"]) == ("model.safetensors", str(best.epoch))
+        assert facts[METRIC] == repr(best.metrics[METRIC])
+
+
+def test_at_the_deadline_a_worker_leaves_a_long_epoch_and_saves_where_it_was(
+    run: Callable[..., Searched], make_study: MakeStudy, tmp_path: Path
+) -> None:
+    # 512 steps of 0.2 s: Ray would kill a worker that stayed in such an epoch.
+    space = SPACE.replace("8192", str(512 * 4 * 16**2)).partition("baselines:")[0]
+    study = make_study({"budget.trials": 1}, space + "baselines:\n  slow: {train.lr: 0.01}\n")
+    ended = run(
+        study,
+        tmp_path / "run",
+        lambda ledger: any(trial.reports for trial in ledger.trials.values()),
+    )
+    trial = ended.trials["slow"]
+    assert (trial.outcome, len(trial.reports)) == ("interrupted", 1)
+    folder = tmp_path / "run" / "checkpoints" / "slow"
+    assert set(weights_by_epoch(folder)) == {1}
+    settings = {"config": trial.config, "planned_epochs": trial.planned_epochs}
+    saved = TrialCheckpoints(folder, settings, METRIC).load()
+    assert saved is not None
+    assert (saved.training.values["epoch"], saved.report) == (1, None)
+    assert 0 < len(saved.training.tensors["losses"]) < 512
+    assert not (tmp_path / "run" / ".stop").exists()
