@@ -131,7 +131,7 @@ def inference_bytes(config: TrialConfig, dtype: Dtype, device: str = "cpu") -> i
 
     @torch.inference_mode()
     def prepare(model: nn.Module) -> Prepared:
-        shape = (config.inference.batch_size, config.model.in_channels, config.tile, config.tile)
+        shape = (config.tile_batch, config.model.in_channels, config.tile, config.tile)
         images = place_images(torch.zeros(shape), hardware)
 
         @torch.inference_mode()

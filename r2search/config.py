@@ -129,23 +129,42 @@ class TrainConfig(Strict):
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
 
 
-AUTO_TILE = 192  # pixels
+AUTO_TILE = 640  # pixels
+AUTO_OVERLAP = 64  # pixels
+
+# How a tile is seen for one prediction: quarter turns, then whether mirrored. The mean counts.
+VIEWS = {
+    "none": ((0, False),),
+    "flips": ((0, False), (0, True), (2, False), (2, True)),
+    "symmetries": tuple((turns, mirrored) for turns in range(4) for mirrored in (False, True)),
+}
 
 
 class InferenceConfig(Strict):
     """How whole images are predicted; part of what makes a score reproducible."""
 
     tile: Literal["auto"] | Annotated[int, Field(ge=32, le=8192)] = Field(
-        "auto", description="edge of a tile, pixels; auto: 192, or the patch if that is larger"
+        "auto",
+        description="largest edge of a tile, pixels; auto: 640 with batch norm, or the patch if "
+        "that is larger; always the patch with other norms",
     )
-    overlap: int = Field(24, ge=0, description="pixels shared by neighbouring tiles")
-    batch_size: int = Field(4, ge=1, description="tiles predicted together")
+    overlap: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="pixels shared by neighbouring tiles, at least; auto: 64, or a quarter of the "
+        "tile if that is less",
+    )
+    test_time: Literal["none", "flips", "symmetries"] = Field(
+        "none", description="mean over a tile as it is, mirrored (4 ways) or also turned (8)"
+    )
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="tiles predicted together; auto: up to the pixels of one of 640"
+    )
     threshold: float = Field(0.5, gt=0.0, lt=1.0, description="foreground from here on")
 
     @model_validator(mode="after")
     def _tiles_advance(self) -> Self:
         tile = AUTO_TILE if self.tile == "auto" else self.tile
-        if self.overlap * 2 > tile:
+        if self.overlap != "auto" and self.overlap * 2 > tile:
             raise ValueError(
                 f"overlap {self.overlap} is over half of tile {tile}: lower one or raise the other"
             )
@@ -185,14 +204,31 @@ class TrialConfig(Strict):
 
     @property
     def tile(self) -> int:
-        """Edge of an inference tile, pixels: unless a person chose it, AUTO_TILE or what is seen.
+        """Largest edge of an inference tile, pixels.
 
-        That is a patch if it is larger, or the whole image if that is made smaller.
+        With batch norm larger tiles have fewer edges, where little is seen. Other norms take the
+        statistics of a tile, which must be like those of a patch.
         """
         if self.inference.tile != "auto":
             return self.inference.tile
+        if self.model.norm != "batch":
+            return self.patch
         resize = self.data.resize
         return max(AUTO_TILE if resize == "native" else min(AUTO_TILE, resize), self.patch)
+
+    @property
+    def overlap(self) -> int:
+        """Pixels that neighbouring tiles share at least: no more than half of a tile."""
+        if self.inference.overlap == "auto":
+            return min(AUTO_OVERLAP, self.tile // 4)
+        return min(self.inference.overlap, self.tile // 2)
+
+    @property
+    def tile_batch(self) -> int:
+        """Tiles predicted together."""
+        if self.inference.batch_size != "auto":
+            return self.inference.batch_size
+        return max(1, AUTO_TILE**2 // self.tile**2)
 
 
 # Fields of a TrialConfig that are one value for the whole study: they say what is compared.

@@ -15,8 +15,8 @@ class EpochReport:
     epoch: int  # counts from 1
     metrics: dict[str, float]  # `val/dice_mean`, `train/loss`, ...; finite
     pixels: int  # training pixels seen in this epoch
-    # `train`, `feed` (part of train), `validate`; `setup` of the first epoch that a worker trains:
-    # since it trained the trial before
+    # `train`, `feed` (part of train), `validate`; of a search also `checkpoint` (its work waited
+    # for) and, with the first epoch of a worker, `setup` (since the last one of the trial before)
     seconds: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:

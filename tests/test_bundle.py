@@ -22,6 +22,8 @@ from r2search.bundle import (
     export_bundle,
     load_bundle,
     predict,
+    read_facts,
+    read_weights,
     save_weights,
 )
 from r2search.config import DataConfig, Misuse, ModelConfig, TrialConfig
@@ -418,6 +420,20 @@ def test_writing_weights_that_fails_leaves_the_older_file(tmp_path: Path) -> Non
     with pytest.raises(IsADirectoryError):  # fails when the new file takes its name
         save_weights(tmp_path / "folder", {"w": torch.zeros(2)}, {})
     assert sorted(tmp_path.iterdir()) == [tmp_path / "folder", path]
+
+
+def test_weights_tell_when_a_bit_of_them_or_of_their_facts_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / WEIGHTS
+    save_weights(path, {"w": torch.ones(2, 3), "b": torch.zeros(())}, {"epoch": "7"})
+    whole = path.read_bytes()
+    weights, facts = read_weights(path)
+    assert (sorted(weights), facts, read_facts(path)["epoch"]) == (["b", "w"], {"epoch": "7"}, "7")
+    for damaged in (whole[:-2] + b"\x40" + whole[-1:], whole.replace(b'"7"', b'"8"')):
+        assert damaged != whole
+        path.write_bytes(damaged)
+        with pytest.raises(Misuse, match=r"not intact \(its content has changed\)"):
+            read_weights(path)
+        read_weights(path, verify=False)
 
 
 # Independence

@@ -106,3 +106,20 @@ def test_the_ranking_depends_on_no_order_and_mirrors_with_the_goal(
     best = incumbent(trials, METRIC, "maximize")
     assert best is not None
     assert max(r.metrics[METRIC] for r in best.reports) == max(max(v) for v in values)
+
+
+def test_a_config_that_memory_did_not_hold_is_not_ranked() -> None:
+    trials = [trial_of("a", [0.9], "infeasible"), trial_of("b", [0.5])]
+    assert names(ranking(trials, METRIC, "maximize")) == ["b"]
+
+
+def test_an_epoch_whose_weights_were_lost_does_not_count() -> None:
+    trials = [
+        trial_of("lost", [0.5, 0.6, 0.9], saved=[2]),
+        trial_of("whole", [0.7]),
+        trial_of("nothing left", [0.8], saved=[]),
+    ]
+    assert names(ranking(trials, METRIC, "maximize")) == ["whole", "lost"]
+    best = trials[0].best(METRIC, "maximize")
+    assert best is not None
+    assert best.epoch == 2

@@ -199,6 +199,7 @@ def test_trials_are_counted_by_their_ending_and_baselines_apart() -> None:
         trial_of("t0004", [], "failed"),
         trial_of("t0005", [0.5], "interrupted"),
         trial_of("t0006", [0.5], None),  # still running
+        trial_of("t0007", [], "infeasible"),  # did not fit into memory
     ]
     assert count_trials(trials, infeasible=7) == {
         "total": 6,
@@ -206,7 +207,7 @@ def test_trials_are_counted_by_their_ending_and_baselines_apart() -> None:
         "stopped": 2,
         "failed": 1,
         "interrupted": 1,
-        "infeasible": 7,
+        "infeasible": 8,
         "baselines": 2,
     }
 

@@ -17,6 +17,8 @@ CLAHE_TILES = 8  # down and across
 UNIT = 255.0  # grey levels
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]  # image, mask, fov
+Pixels = NDArray[np.float32]
+Scale = tuple[Pixels, Pixels]  # what to subtract and to divide by, one a channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Preparation:
         """Height and width after resizing."""
         return resized_shape(image.shape[:2], self.config.resize, self.config.aspect)
 
-    def scale(self, prepared: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def scale(self, prepared: NDArray[np.uint8]) -> Scale:
         """What to subtract from a prepared image, then to divide by: float32, one a channel."""
         if self.config.standardize == "image":
             return _shift_and_scale(histograms(prepared))
@@ -66,9 +68,12 @@ class Preparation:
         channels = prepared.shape[2]
         return np.zeros(channels, np.float32), np.full(channels, UNIT, np.float32)
 
-    def standardize(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """A prepared image as the network takes it, (H, W, C) float32."""
-        mean, std = self.scale(prepared)
+    def standardize(self, prepared: NDArray[np.uint8], scale: Scale | None = None) -> Pixels:
+        """A prepared image as the network takes it, (..., H, W, C) float32.
+
+        `scale`, where it is given, is that of the image of which `prepared` has parts.
+        """
+        mean, std = scale or self.scale(prepared)
         return (prepared.astype(np.float32) - mean) / std
 
 
@@ -82,9 +87,7 @@ def fit_preparation(config: DataConfig, samples: Iterable[Sample]) -> Preparatio
     return Preparation(config, tuple(mean.tolist()), tuple(std.tolist()))
 
 
-def _shift_and_scale(
-    counts: NDArray[np.int64],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _shift_and_scale(counts: NDArray[np.int64]) -> Scale:
     """Mean and deviation of histograms; the noise of an almost constant image is not blown up."""
     mean, std = moments(counts)
     return mean, np.maximum(std, MIN_STD)

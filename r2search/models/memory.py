@@ -239,7 +239,7 @@ def inference_memory(config: TrialConfig, dtype: Dtype, *, training: bool = Fals
             skips += leaving
     image = FLOAT * model.in_channels * config.tile**2
     numbers = 2 + STATES[config.train.optimizer] if training else 1
-    return _weights(network, numbers) + config.inference.batch_size * (image + worst)
+    return _weights(network, numbers) + config.tile_batch * (image + worst)
 
 
 def trial_memory(config: TrialConfig, dtype: Dtype, micro_batch: int) -> int:

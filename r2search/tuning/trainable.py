@@ -110,6 +110,7 @@ class NetworkTrainable(tune.Trainable):
         self._trainer = None
         self._unheard = None
         self._setup: dict[str, float] = {}
+        self._saving = 0.0  # seconds of this epoch
         self._look = 0.0
         self._checkpoints = TrialCheckpoints(
             self.shared.checkpoints_dir / self._name,
@@ -138,9 +139,11 @@ class NetworkTrainable(tune.Trainable):
                 return EpochReport(**self._unheard)
         report = self._trainer.run_epoch(self._tick)
         report = replace(report, seconds=report.seconds | self._setup)
-        self._setup = {}
+        began = time.perf_counter()
         self._keep(self._trainer, report)
-        return report
+        seconds = self._saving + time.perf_counter() - began
+        self._setup, self._saving = {}, 0.0
+        return replace(report, seconds=report.seconds | {"checkpoint": seconds})
 
     def _build(self) -> Trainer:
         """A trainer; where memory runs out, again with less of it to be used."""
@@ -168,7 +171,9 @@ class NetworkTrainable(tune.Trainable):
         if self.shared.stop_path and self.shared.stop_path.exists():
             raise StudyEnds
         if self._checkpoints.due():
+            began = time.perf_counter()
             self._checkpoints.save(self._trainer.state())
+            self._saving += time.perf_counter() - began
 
     def _keep(self, trainer: Trainer, report: EpochReport) -> None:
         """Copy the weights of a best epoch; write what the driver may want when it hears of it."""

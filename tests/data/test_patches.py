@@ -1,5 +1,7 @@
 """Patch positions, tiles and blending."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,11 +9,10 @@ from hypothesis import strategies as st
 
 from r2search.config import Misuse
 from r2search.data.patches import (
-    blend_weights,
     random_positions,
     resized_shape,
+    strips,
     tile_starts,
-    tiles,
 )
 
 
@@ -77,40 +78,74 @@ def test_neighbouring_tiles_share_the_overlap_at_least(size: int, tiling: tuple[
     assert (steps <= tile - overlap).all()
 
 
-def test_tiles_of_an_image_come_row_by_row() -> None:
-    assert tiles(6, 7, 4, 0) == [(0, 0), (0, 3), (2, 0), (2, 3)]
-
-
 @pytest.mark.parametrize(("size", "tile", "overlap"), [(0, 4, 1), (9, 4, 4), (9, 4, -1), (9, 0, 0)])
 def test_tiles_that_do_not_advance_are_refused(size: int, tile: int, overlap: int) -> None:
     with pytest.raises(Misuse, match="0 <= overlap < tile"):
         tile_starts(size, tile, overlap)
 
 
-def test_weights_rise_over_the_overlap() -> None:
-    # Distances from the edge 0.5, 1.5, 2.5, ... over an overlap of 2, at most 1.
-    ramp = np.array([0.25, 0.75, 1.0, 0.75, 0.25], np.float32)
-    weights = blend_weights(5, 2)
-    assert weights.dtype == np.float32
-    np.testing.assert_allclose(weights, np.outer(ramp, ramp))
+# Strips: the tiles along one side, as a network takes them
+
+multiples = st.sampled_from([1, 2, 8])
 
 
-def test_weights_are_flat_without_an_overlap() -> None:
-    assert (blend_weights(4, 0) == 1).all()
-
-
-@given(sizes, sizes, tilings())
-def test_blending_a_constant_gives_the_constant(
-    height: int, width: int, tiling: tuple[int, int]
+@given(sizes, tilings(), multiples)
+def test_weights_add_up_to_1_at_every_pixel(
+    size: int, tiling: tuple[int, int], multiple: int
 ) -> None:
     tile, overlap = tiling
-    weights = blend_weights(tile, overlap)
-    total, weight = np.zeros((2, max(height, tile), max(width, tile)), np.float32)
-    for top, left in tiles(height, width, tile, overlap):
-        window = np.s_[top : top + tile, left : left + tile]
-        total[window] += weights * np.float32(0.3)
-        weight[window] += weights
-    np.testing.assert_allclose(total / weight, 0.3, rtol=1e-5)
+    found = strips(size, tile, overlap, multiple)
+    total = np.zeros(found[-1][0].stop)
+    for place, weights in found:
+        assert weights.dtype == np.float32
+        assert (weights > 0).all()
+        total[place] += weights
+    np.testing.assert_allclose(total, 1, rtol=1e-6)
+    assert size <= len(total) < size + multiple
+
+
+@given(sizes, tilings(), multiples)
+def test_tiles_begin_and_end_at_multiples(
+    size: int, tiling: tuple[int, int], multiple: int
+) -> None:
+    places = [place for place, _ in strips(size, *tiling, multiple)]
+    assert all(place.start % multiple == place.stop % multiple == 0 for place in places)
+
+
+@given(sizes, st.integers(2, 5), st.integers(0, 16), multiples)
+def test_tiles_are_as_few_and_as_small_as_will_do(
+    size: int, units: int, overlap: int, multiple: int
+) -> None:
+    tile = units * 16
+    overlap -= overlap % multiple
+    found = [place for place, _ in strips(size, tile, overlap, multiple)]
+    assert len(found) == len(tile_starts(size, tile, overlap))
+    (edge,) = {place.stop - place.start for place in found}
+    assert edge <= tile
+    assert all(a.stop - b.start >= overlap for a, b in pairwise(found))
+    if edge > multiple:  # of a smaller edge as many would not do
+        assert len(found) * (edge - multiple) - (len(found) - 1) * overlap < size
+
+
+def test_the_sides_of_an_image_are_shared_out_evenly() -> None:
+    # 100 pixels in two tiles that share 8 are 54 each, rounded up to 56.
+    places = [place for place, _ in strips(100, 80, 8, 8)]
+    assert places == [slice(0, 56), slice(48, 104)]
+
+
+def test_a_tile_too_small_for_its_network_is_one_multiple_without_an_overlap() -> None:
+    assert [place for place, _ in strips(20, 6, 2, 8)] == [slice(0, 8), slice(8, 16), slice(16, 24)]
+
+
+def test_at_its_edge_a_tile_counts_for_little_beside_its_neighbour() -> None:
+    # Of half an edge shared it is a normal distribution with a deviation of edge / 8.
+    (_, first), (_, second) = strips(96, 64, 32, 1)
+    bell = np.exp(-0.5 * ((np.arange(64) + 0.5 - 32) / 8) ** 2)
+    expected = bell[32:] / (bell[32:] + bell[:32])
+    np.testing.assert_allclose(first[32:], expected, rtol=1e-4)
+    np.testing.assert_allclose(second[:32], expected[::-1], rtol=1e-4)
+    (_, first), _ = strips(1000, 504, 8, 1)
+    assert first[-1] < 1e-3 < 0.5 < first[-5]
 
 
 @given(st.lists(st.tuples(sizes, sizes), min_size=1), st.integers(1, 60), st.integers(0, 99))

@@ -152,6 +152,24 @@ def test_an_epoch_takes_three_forward_passes_a_patch_and_one_a_validation_pixel(
     assert seconds == pytest.approx(flops / 1e9 + elements / 1e8)
 
 
+@pytest.mark.parametrize(("test_time", "views"), [("flips", 4), ("symmetries", 8)])
+def test_validation_costs_a_forward_pass_for_each_view_of_an_image(
+    test_time: str, views: int
+) -> None:
+    rate = Rate(flops_per_s=1e9, elements_per_s=1e8)
+    tree = {"data": {"resize": 64, "patch_size": 64}, "model": {"depth": 2, "base_filters": 8}}
+    (plain, once), (_, often) = (
+        [epoch_seconds(config, pixels, rate) for pixels in (0, 10 * 64**2)]
+        for config in (
+            TrialConfig.model_validate(tree | {"inference": {"test_time": name}})
+            for name in ("none", test_time)
+        )
+    )
+    whole = model_cost(ModelConfig(depth=2, base_filters=8), 64, 64)
+    assert once - plain == pytest.approx(10 * (whole.flops / 1e9 + whole.activations / 1e8))
+    assert often - plain == pytest.approx(views * (once - plain))
+
+
 def test_the_cost_of_a_config_needs_no_torch() -> None:
     code = "import sys, r2search.models.cost; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

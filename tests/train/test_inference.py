@@ -1,5 +1,6 @@
 """Whole images by tiles: geometry, blending, resizing, and what must not change the result."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
-from r2search.config import TrainConfig, TrialConfig
+from r2search.config import VIEWS, InferenceConfig, TrainConfig, TrialConfig
 from r2search.data.prepare import Preparation
 from r2search.models.unet import build_model
 from r2search.train.hardware import Hardware, detect, place_model
@@ -32,6 +34,9 @@ class Pixelwise(nn.Module):
         super().__init__()
         self.classes = classes
         self.batches: list[tuple[int, ...]] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Pixelwise":
+        return self  # there is nothing to fold, and the batches are counted in one place
 
     def forward(self, x: Tensor) -> Tensor:
         self.batches.append(tuple(x.shape))
@@ -80,12 +85,79 @@ def test_tiles_are_predicted_in_batches_of_the_configured_size() -> None:
     assert model.batches == [(3, 3, 32, 32), (2, 3, 32, 32)]
 
 
-def test_a_tile_is_at_least_a_patch_unless_somebody_chose_it() -> None:
+def test_tiles_are_no_larger_than_an_image_and_a_multiple_for_its_network() -> None:
     model = Pixelwise()
-    for patch, tile, expected in ((64, "auto", 192), (256, "auto", 256), (256, 64, 64)):
-        chosen = {"data": {"patch_size": patch}, "inference": {"tile": tile}}
-        predictor(TrialConfig.model_validate(chosen), model).probability(image(40, 40))
-        assert model.batches.pop() == (1, 3, expected, expected)
+    for size, expected in (((40, 23), (40, 24)), ((700, 641), (384, 360))):
+        predictor(TrialConfig.model_validate({"model": {"depth": 3}}), model).probability(
+            image(*size)
+        )
+        assert model.batches.pop() == (1, 3, *expected)
+
+
+def overfitted(samples: list[NDArray[np.uint8]]) -> nn.Module:
+    """A small R2U-Net that has learnt to mark what is brighter than its surroundings."""
+    tree = {"block": "recurrent_residual", "depth": 2, "base_filters": 4, "recurrence": 1}
+    model = build_model(config(tree).model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    preparation = Preparation(config().data)
+    images = torch.stack(
+        [torch.from_numpy(preparation.standardize(each)).permute(2, 0, 1) for each in samples]
+    )
+    blurred = torch.nn.functional.avg_pool2d(images, 15, 1, 7)
+    target = (images > blurred).float().mean(1, keepdim=True).round()
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(images), target)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return model
+
+
+def test_tiled_prediction_equals_whole_image_prediction() -> None:
+    photos = [
+        np.asarray(Image.fromarray(image(24, 24)[..., ::-1]).resize((side, side)))
+        for side in (96, 96, 203)
+    ]
+    model = overfitted(photos[:2])
+    tree = {"block": "recurrent_residual", "depth": 2, "base_filters": 4, "recurrence": 1}
+    whole, tiled = (
+        predictor(
+            config(tree).model_copy(update={"inference": InferenceConfig(tile=tile, overlap=32)}),
+            model,
+        ).probability(photos[2])
+        for tile in (224, 96)
+    )
+    assert whole.std() > 0.2  # it has learnt something
+    assert np.mean(np.abs(tiled - whole) <= 0.01) > 0.999
+
+
+# Test-time augmentation
+
+
+def test_the_symmetries_are_the_eight_of_a_square_and_the_flips_four_of_them() -> None:
+    square = np.arange(4).reshape(2, 2)
+    seen = {
+        name: [np.rot90(square, turns)[:, :: -1 if mirrored else 1] for turns, mirrored in views]
+        for name, views in VIEWS.items()
+    }
+    kinds = {name: {tuple(each.ravel().tolist()) for each in views} for name, views in seen.items()}
+    assert kinds["none"] == {(0, 1, 2, 3)}
+    assert kinds["flips"] == {(0, 1, 2, 3), (1, 0, 3, 2), (2, 3, 0, 1), (3, 2, 1, 0)}
+    assert len(kinds["symmetries"]) == 8
+
+
+@pytest.mark.parametrize(("test_time", "turned"), [("flips", False), ("symmetries", True)])
+def test_views_make_prediction_blind_to_how_an_image_lies(test_time: str, turned: bool) -> None:
+    photo = image(48, 32)
+    seeing = predictor(config(standardize="unit"))
+    inference = InferenceConfig.model_validate({"tile": 64, "test_time": test_time})
+    views = replace(seeing, config=seeing.config.model_copy(update={"inference": inference}))
+    expected = views.probability(photo)
+    assert np.abs(seeing.probability(photo) - expected).max() > 0.01
+    mirrored = views.probability(photo[:, ::-1])
+    np.testing.assert_allclose(mirrored[..., ::-1], expected, atol=1e-5)
+    across = np.rot90(views.probability(np.rot90(photo)), -1, (1, 2))
+    assert (np.abs(across - expected).max() < 1e-5) == turned
 
 
 def test_several_classes_are_blended_as_probabilities_that_sum_to_1() -> None:
@@ -204,6 +276,15 @@ def test_model_predicts_in_evaluation_mode_and_keeps_its_own(training: bool) -> 
     np.testing.assert_array_equal(first, second)
     assert model.training == training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_snapshot_predicts_by_the_weights_of_its_time() -> None:
+    photo, seeing = image(40, 40), predictor(config())
+    before = seeing.probability(photo)
+    snapshot = seeing.snapshot()
+    nn.init.zeros_(seeing.model.head.weight)
+    np.testing.assert_array_equal(snapshot.probability(photo), before)
+    np.testing.assert_allclose(seeing.probability(photo), 0.5, atol=1e-6)
 
 
 def test_broken_weights_raise_instead_of_predicting() -> None:

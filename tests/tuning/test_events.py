@@ -172,3 +172,35 @@ def test_every_line_is_an_object_with_its_time_and_kind(ledger: Ledger, tmp_path
     kinds = [json.loads(line)["event"] for line in lines]
     assert kinds == ["study", "trial", "report", "trial", "report", "end", "report"]
     assert all(json.loads(line)["t"] >= 0 for line in lines)
+
+
+def test_an_epoch_that_is_trained_again_is_not_told_again(ledger: Ledger, tmp_path: Path) -> None:
+    fill(ledger)
+    before = (tmp_path / "trials.jsonl").read_bytes()
+    assert ledger.report("B1", report_of(2, 0.9), "w9") is False
+    assert ledger.report("B1", report_of(1, 0.9), "w9") is False
+    assert (tmp_path / "trials.jsonl").read_bytes() == before
+    assert ledger.report("B1", report_of(3, 0.9), "w9") is True
+    assert [report.epoch for report in ledger.trials["B1"].reports] == [1, 2, 3]
+
+
+def test_a_note_is_written_and_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    fill(ledger)
+    before = dict(ledger.trials)
+    ledger.note("B1", "its worker was lost")
+    assert ledger.trials == before
+    *_, event = read_events(tmp_path / "trials.jsonl")
+    assert (event["event"], event["trial"], event["text"]) == ("note", "B1", "its worker was lost")
+
+
+def test_of_a_trial_whose_weights_were_lost_only_what_is_left_and_what_follows_counts(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    fill(ledger)
+    ledger.lose("B1", [1], "the weights of epoch 2 are lost")
+    for trial in (ledger.trials["B1"], read_trials(tmp_path / "trials.jsonl")[0]):
+        best = trial.best("val/dice", "maximize")
+        assert best is not None
+        assert best.epoch == 1
+    ledger.report("B1", report_of(3, 0.6), "w1")
+    assert ledger.trials["B1"].saved == [1, 3]

@@ -1,5 +1,6 @@
 """Who is stopped: Ray's own ASHA, driven report by report."""
 
+import random
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
 from r2search.config import EarlyTerminateConfig, Study
-from r2search.tuning.scheduler import SCHEDULERS, build_scheduler
+from r2search.tuning.scheduler import SCHEDULERS, build_scheduler, stopping_epochs
 
 METRIC = "val/dice_mean"
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
@@ -125,3 +126,28 @@ def test_a_grace_period_beyond_the_longest_training_stops_nothing_early(
 def test_every_type_of_the_space_file_has_its_scheduler() -> None:
     named = get_args(EarlyTerminateConfig.model_fields["type"].annotation)
     assert set(SCHEDULERS) == set(named)
+
+
+@pytest.mark.parametrize(("grace_period", "factor"), [(2, 2), (1, 3), (5, 4)])
+def test_trials_are_stopped_only_after_the_epochs_that_are_named(
+    make_study: MakeStudy, grace_period: int, factor: int
+) -> None:
+    assigned = {
+        "early_terminate.grace_period": grace_period,
+        "early_terminate.reduction_factor": factor,
+    }
+    run = Run(make_study, **assigned)
+    rng = random.Random(0)
+    stopped = set()
+    for number in range(100):
+        for epoch in range(1, 16):
+            if run.report(f"trial{number}", epoch, rng.random()) == STOP:
+                stopped.add(epoch)
+                break
+    named = stopping_epochs(make_study({"budget.max_epochs": 16} | assigned))
+    assert stopped == {epoch for epoch in named if epoch < 16}
+    assert min(named) == grace_period
+
+
+def test_without_a_scheduler_no_trial_is_stopped(make_study: MakeStudy) -> None:
+    assert stopping_epochs(make_study({"early_terminate.type": "none"})) == frozenset()

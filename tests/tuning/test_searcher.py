@@ -307,3 +307,16 @@ def test_a_tuple_is_proposed_as_a_tuple_and_stored_as_a_text(bare: Study, ledger
     assert {overrides["train.class_weights"] for overrides in drawn} == {1.0, (1.0, 3.0)}
     stored = {trial.params["train.class_weights"] for trial in told(searcher)}
     assert stored == {1.0, "[1.0, 3.0]"}  # Optuna stores plain values only
+
+
+def test_epochs_that_are_trained_again_are_told_once(
+    bare: Study, ledger: Ledger, recwarn: pytest.WarningsRecorder
+) -> None:
+    searcher = StudySearcher(bare, plan, ledger)
+    searcher.suggest("ray1")
+    for epoch, value in ((1, 0.3), (2, 0.6), (1, 0.3), (2, 0.6), (3, 0.5)):
+        searcher.on_trial_result("ray1", result(epoch, value))
+    searcher.on_trial_complete("ray1", result(EPOCHS, 0.7))
+    (trial,) = told(searcher)
+    assert trial.intermediate_values == {1: 0.3, 2: 0.6, 3: 0.6, 4: 0.7}
+    assert not [w for w in recwarn if "already reported" in str(w.message)]

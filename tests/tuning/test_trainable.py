@@ -275,6 +275,7 @@ def test_the_first_epoch_tells_how_long_the_switch_took(shared: Shared) -> None:
     trainable = begin(shared)
     first, second = (trainable.step()["report"]["seconds"] for _ in range(2))
     assert first["setup"] > 0
+    assert first["checkpoint"] > 0  # after epoch 1 is a rung
     assert "setup" not in second
     trainable.reset_config(proposal("t0002"))
     assert trainable.step()["report"]["seconds"]["setup"] > 0

@@ -1,0 +1,177 @@
+"""What is kept of a trial when it ends: the weights of the best epoch that the record knows."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from r2search.bundle import read_weights, save_weights
+from r2search.config import Study
+from r2search.records import EpochReport
+from r2search.tuning.callback import KEPT_CHECKPOINTS, StudyCallback
+from r2search.tuning.checkpoints import weights_path
+from r2search.tuning.events import Ledger, read_events
+
+METRIC = "val/dice_mean"
+PLANNED = 4
+MakeStudy = Callable[..., Study]
+
+
+class Told:
+    """A tracker that remembers its reports."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[str, int]] = []
+
+    def start(self, trial: Any) -> None: ...
+
+    def report(self, trial: str, report: EpochReport) -> None:
+        self.reports.append((trial, report.epoch))
+
+    def end(self, trial: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Driver:
+    """A callback told what Ray would tell it, and a worker that leaves files."""
+
+    def __init__(self, study: Study, ledger: Ledger, folder: Path) -> None:
+        self.ledger, self.folder, self.tracker = ledger, folder, Told()
+        self.callback = StudyCallback(
+            study, ledger, [self.tracker], folder, lambda: None, lambda: False
+        )
+
+    def trial(self, name: str, baseline: bool = False) -> Any:
+        facts = {"overrides": {}, "config": {}, "cost": {}, "planned_epochs": PLANNED}
+        trial = SimpleNamespace(
+            config={"name": name, "baseline": baseline, **facts}, error_file=None
+        )
+        self.callback.on_trial_start(0, [], trial)
+        return trial
+
+    def report(self, trial: Any, epoch: int, value: float, **more: Any) -> None:
+        report = EpochReport(epoch=epoch, metrics={METRIC: value}, pixels=1, seconds={})
+        result = {"report": report.to_dict(), "worker": "w", "notes": [], **more}
+        self.callback.on_trial_result(0, [], trial, result)
+
+    def leave(self, name: str, *epochs: int, state: bool = True) -> None:
+        """Files as a worker leaves them."""
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for epoch in epochs:
+            weights = {"w": torch.full((1,), float(epoch))}
+            save_weights(weights_path(folder, epoch), weights, {"epoch": str(epoch)})
+        if state:
+            (folder / "state-0001.safetensors").touch()
+
+    def left(self, name: str) -> list[str]:
+        return sorted(path.name for path in (self.folder / name).glob("*"))
+
+    def kept_epoch(self, name: str) -> str:
+        return read_weights(self.folder / name / "model.safetensors")[1]["epoch"]
+
+
+@pytest.fixture
+def driver(make_study: MakeStudy, ledger: Ledger, tmp_path: Path) -> Driver:
+    return Driver(make_study(), ledger, tmp_path / "checkpoints")
+
+
+def test_of_a_trial_that_ended_the_weights_of_its_best_epoch_alone_are_kept(
+    driver: Driver,
+) -> None:
+    trial = driver.trial("t0001")
+    for epoch, value in enumerate([0.5, 0.7, 0.6, 0.6], start=1):
+        driver.report(trial, epoch, value)
+    driver.leave("t0001", 1, 2)
+    driver.callback.on_trial_complete(0, [], trial)
+    assert driver.left("t0001") == ["model.safetensors"]
+    assert driver.kept_epoch("t0001") == "2"
+
+
+def test_where_the_best_weights_are_missing_the_best_that_are_left_take_their_place(
+    driver: Driver, tmp_path: Path
+) -> None:
+    trial = driver.trial("t0001")
+    for epoch, value in enumerate([0.5, 0.4, 0.6, 0.7], start=1):
+        driver.report(trial, epoch, value)
+    driver.leave("t0001", 1, 2)
+    driver.callback.on_trial_complete(0, [], trial)
+    assert driver.kept_epoch("t0001") == "1"
+    best = driver.ledger.trials["t0001"].best(METRIC, "maximize")
+    assert best is not None
+    assert best.epoch == 1
+    (event,) = [e for e in read_events(tmp_path / "trials.jsonl") if e["event"] == "lost"]
+    assert event["saved"] == [1, 2]
+    assert event["reason"] == "the weights of epoch 4, its best, are lost"
+
+
+def test_weights_of_an_epoch_that_nobody_heard_of_do_not_count(driver: Driver) -> None:
+    trial = driver.trial("t0001")
+    driver.report(trial, 1, 0.5)
+    driver.leave("t0001", 2)
+    driver.callback.end_running()
+    assert driver.ledger.trials["t0001"].saved == []
+    assert driver.left("t0001") == ["state-0001.safetensors"]
+
+
+def test_a_trial_that_was_interrupted_keeps_its_state_and_is_settled_again_later(
+    driver: Driver,
+) -> None:
+    trial = driver.trial("t0001")
+    driver.report(trial, 1, 0.9)
+    driver.leave("t0001", 1)
+    driver.callback.end_running()
+    assert driver.left("t0001") == ["model.safetensors", "state-0001.safetensors"]
+    driver.leave("t0001", 2)  # another worker went on, and found nothing better
+    driver.callback._settle_checkpoint("t0001")
+    assert driver.left("t0001") == ["model.safetensors", "state-0001.safetensors"]
+    assert driver.kept_epoch("t0001") == "1"
+
+
+def test_over_the_whole_study_a_bounded_number_of_files_is_left(driver: Driver) -> None:
+    for number in range(2 * KEPT_CHECKPOINTS):
+        trial = driver.trial(f"t{number:04d}")
+        driver.report(trial, 1, number / 100)
+        driver.leave(f"t{number:04d}", 1)
+        driver.callback.on_trial_complete(0, [], trial)
+    running = driver.trial("t0099")
+    driver.report(running, 1, 0.0)
+    driver.leave("t0099", 1)
+    driver.leave("t0003", 1)  # a worker that writes after the trial was over
+    driver.callback.end_running()
+    files = [path for path in driver.folder.rglob("*") if path.is_file()]
+    assert len(files) == KEPT_CHECKPOINTS + 1
+    assert driver.left("t0099") == ["state-0001.safetensors"]  # too poor for its weights
+
+
+def test_nothing_is_kept_of_a_trial_that_failed_not_even_of_a_baseline(driver: Driver) -> None:
+    for name, outcome in (("B1", "failed"), ("t0001", "infeasible")):
+        trial = driver.trial(name, baseline=name == "B1")
+        driver.report(trial, 1, 0.9)
+        driver.leave(name, 1)
+        ending = {"outcome": outcome, "reason": "why", "worker": "w", "notes": ["told"]}
+        driver.callback.on_trial_result(0, [], trial, ending)
+        driver.callback.on_trial_complete(0, [], trial)
+        assert (driver.ledger.trials[name].outcome, driver.left(name)) == (outcome, [])
+        assert driver.ledger.trials[name].reason == "why"
+
+
+def test_an_epoch_trained_again_reaches_neither_record_nor_trackers(driver: Driver) -> None:
+    trial = driver.trial("t0001")
+    for epoch in (1, 2, 1, 2, 3):
+        driver.report(trial, epoch, 0.5)
+    assert driver.tracker.reports == [("t0001", 1), ("t0001", 2), ("t0001", 3)]
+
+
+def test_what_a_worker_notes_is_written_down(
+    driver: Driver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = driver.trial("t0001")
+    driver.report(trial, 1, 0.5, notes=["checkpoint not written: disk full"])
+    notes = [e for e in read_events(tmp_path / "trials.jsonl") if e["event"] == "note"]
+    assert [note["text"] for note in notes] == ["checkpoint not written: disk full"]
+    assert "t0001: checkpoint not written: disk full" in caplog.text
