@@ -74,7 +74,7 @@ def commands(text: str) -> list[str]:
     blocks += re.findall(r"`([^`\n]+)`", FENCED.sub("", text))
     lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
     ours = ("python launch/tune.py ", "python launch/submit.py ", "r2search ")
-    return [line.partition(" #")[0] for line in lines if line.startswith(ours)]
+    return [re.split(" [#>]", line)[0] for line in lines if line.startswith(ours)]
 
 
 ALL = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in documents()}

@@ -8,6 +8,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ JOB_ENV = {
     "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),  # Ray's own 3 s would kill it while it exports
     "GOMP_SPINCOUNT": "3000",  # as r2search.cli sets it: a worker of a cluster is no child of ours
 }
+QUIET_S = 90.0  # a study says something every 30 s: by then the connection is dead
 TRIES = 20  # to reach a cluster again: about eight minutes
 LOST = (requests.RequestException, aiohttp.ClientError, OSError, RuntimeError)
 NOISY = (
@@ -103,19 +105,23 @@ def _start(
 def follow(client: JobSubmissionClient, job: str, show: Callable[[str], Any]) -> Any:
     """Hand on what the job prints, all from the beginning, until it ends; returns its details.
 
-    A lost connection is taken up again, TRIES times with growing pauses; then its error is raised.
+    A lost connection, and one on which nothing comes, is taken up again, TRIES times with growing
+    pauses; then its error is raised.
     """
     shown, failures = 0, 0
 
     async def tail() -> None:
         nonlocal shown, failures
         seen = 0
-        async for text in client.tail_job_logs(job):
-            failures = 0
-            seen += len(text)
-            if seen > shown:
-                show(text[len(text) - (seen - shown) :])
-                shown = seen
+        texts = client.tail_job_logs(job)
+        with suppress(StopAsyncIteration, TimeoutError):
+            while True:
+                text = await asyncio.wait_for(anext(texts), QUIET_S)
+                failures = 0
+                seen += len(text)
+                if seen > shown:
+                    show(text[len(text) - (seen - shown) :])
+                    shown = seen
 
     while True:
         try:
