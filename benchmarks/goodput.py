@@ -16,8 +16,8 @@ folder first, so that both read files. Where the workers' time goes:
 - cut off:     from the last report of a worker to the end of the search: epochs in vain.
 - starting, finishing: what lies before the search and after it.
 
-Memory is measured in four more studies of a minute, on few images and on more of their kind: what
-a worker holds by itself, and the node in all, each against the size of the data.
+Memory is measured in four more studies of a few trials, on few images and on many of their kind:
+what a worker holds by itself, and the node in all, each against the size of the data.
 """
 
 import argparse
@@ -50,13 +50,13 @@ COPIES = 8  # of each, where there is much data
 # Short trials of one network, one after the other.
 MEMORY_SPACE = """
 name: memory
-budget: {trials: 1000, max_epochs: 1}
+budget: {trials: 6, max_epochs: 1}
 search: {searcher: random}
 parameters:
   model.block: {value: conv}
   model.depth: {value: 2}
   model.base_filters: {value: 8}
-  train.epoch_pixels: {value: 200000}
+  train.epoch_pixels: {value: 1000000}
   train.lr: {min: 1.0e-4, max: 1.0e-3}
 """
 
@@ -180,7 +180,7 @@ def describe(reports: list[Report], workers: int, ran: Ran) -> dict[str, Any]:
     }
 
 
-def measure_memory(folder: Path, workers: int, seconds: float) -> dict[str, dict[str, float]]:
+def measure_memory(folder: Path, workers: int) -> dict[str, dict[str, float]]:
     """Bytes of a worker and of the node, for little and much data, and growth over growth."""
     space = folder / "memory.yaml"
     space.write_text(MEMORY_SPACE, encoding="utf-8")
@@ -192,8 +192,7 @@ def measure_memory(folder: Path, workers: int, seconds: float) -> dict[str, dict
         write_folder(data, pictures, TILES, copies)
         config = load_study(space, {"data.root": str(data), "data.reader": "folder"}).fixed.data
         sizes.append(size_of(load(config)))
-        flags = ["--space", str(space), "--data", str(data), "--reader", "folder"]
-        flags += ["--time", f"{seconds}s"]
+        flags = ["--space", str(space), "--data", str(data), "--reader", "folder", "--time", "20m"]
         ran[OWN].append(run_own(flags, folder / f"own-{name}", watch=True))
         ran[PLAIN].append(run_plain(flags, folder / f"plain-{name}", workers, watch=True))
     more = sizes[1] - sizes[0]
@@ -247,9 +246,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--time", type=parse_duration, default=600.0, help="of each study (10m)")
-    parser.add_argument(
-        "--memory-time", type=parse_duration, default=60.0, help="of those that measure memory (1m)"
-    )
     parser.add_argument("--space", type=Path, default=HERE / "goodput.yaml", help="space file")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--keep", type=Path, help="new folder for the studies (default: none)")
@@ -260,7 +256,7 @@ def main() -> None:
         flags = [*flags_of(options, folder / "images"), "--time", f"{options.time}s"]
         own, workers = own_study(flags, folder / "own")
         plain = plain_study(flags, folder / "plain", workers)
-        memory = measure_memory(folder, workers, options.memory_time)
+        memory = measure_memory(folder, workers)
     facts = {
         "goodput": own["goodput"],
         "goodput_search": own["goodput_search"],

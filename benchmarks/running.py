@@ -58,7 +58,7 @@ def run(command: list[str], log: Path, *, watch: bool = False) -> Ran:
 
 
 class MemoryWatch(Thread):
-    """Looks every second at a process and all that it started."""
+    """Looks twice a second at a process and all that it started."""
 
     def __init__(self, root: int) -> None:
         super().__init__(daemon=True)
@@ -67,7 +67,7 @@ class MemoryWatch(Thread):
         self._root = root
 
     def run(self) -> None:
-        while not self.done.wait(1.0):
+        while not self.done.wait(0.5):
             held = [memory_of(pid) for pid in family_of(self._root)]
             self.node = max(self.node, sum(share for share, _, _ in held))
             own = [own for _, own, title in held if any(name in title for name in WATCHED)]
@@ -90,15 +90,17 @@ def family_of(root: int) -> list[int]:
 
 
 def memory_of(pid: int) -> tuple[int, int, str]:
-    """Bytes of a process with its share of what is shared, bytes of its own, and its title."""
+    """Bytes of a process with its share of what is shared, bytes of its own, and its title.
+
+    Its own are those that no file and no shared memory stands behind.
+    """
     try:
         title = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0, 0, ""
     size = {name: 1024 * int(value) for name, value in re.findall(r"(\w+): +(\d+) kB", text)}
-    own = size.get("Private_Clean", 0) + size.get("Private_Dirty", 0)
-    return size.get("Pss", 0), own, title
+    return size.get("Pss", 0), size.get("Anonymous", 0), title
 
 
 def write_folder(folder: Path, data: SampleSet, tiles: int = 1, copies: int = 1) -> None:
