@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from r2search.config import ModelConfig, TrainConfig
+from r2search.data.sampler import Batch
 from r2search.models.cost import Rate, model_cost
 from r2search.models.unet import build_model
 from r2search.train.losses import LOSSES
@@ -111,6 +112,11 @@ def place_images(images: Tensor, hardware: Hardware) -> Tensor:
     return images.to(
         hardware.device, memory_format=FORMATS[hardware.memory_format], non_blocking=True
     )
+
+
+def pinned(batch: Batch) -> Batch:
+    """The batch in page-locked memory, which a GPU fetches by itself, its layout kept."""
+    return Batch(*(torch.from_numpy(part).pin_memory().numpy() for part in batch))
 
 
 # Of one micro-batch: images as placed, and the loss of their logits. The gradient of a step is that

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor
 
 from r2search.config import TrialConfig
+from r2search.data.prefetch import prefetched
 from r2search.data.prepare import fit_preparation
-from r2search.data.sampler import PatchSampler
+from r2search.data.sampler import Batch, PatchSampler
 from r2search.data.samples import Sample, SampleSet, rng_for
 from r2search.models.unet import build_model
 from r2search.records import EpochReport
 from r2search.train.hardware import (
     Hardware,
+    pinned,
     place_model,
     return_freed_memory,
     training_step,
@@ -213,25 +216,33 @@ class Trainer:
         self._seed_dropout()
         self.model.train()
         clock = time.perf_counter()
-        for batch in self._sampler.batches(self.epoch + 1, len(progress.losses)):
-            seconds["feed"] += time.perf_counter() - clock
-            for group in self._optimizer.param_groups:
-                group["lr"] = self._rate(len(progress.losses))
-            parts = micro_batches(batch, self.micro_batch, self._config, self._hardware)
-            progress.losses.append(
-                training_step(self.model, self._optimizer, parts, self._hardware)
-            )
-            progress.pixels += batch.masks.size
-            progress.random = _generator(self._hardware).get_state()
-            if len(progress.losses) % CHECK_STEPS == 0:
-                self._require_finite()
-            seconds["train"] += time.perf_counter() - clock
-            tick()
-            clock = time.perf_counter()
+        with closing(self._batches()) as batches:  # a tick may raise
+            for batch in batches:
+                seconds["feed"] += time.perf_counter() - clock
+                for group in self._optimizer.param_groups:
+                    group["lr"] = self._rate(len(progress.losses))
+                parts = micro_batches(batch, self.micro_batch, self._config, self._hardware)
+                progress.losses.append(
+                    training_step(self.model, self._optimizer, parts, self._hardware)
+                )
+                progress.pixels += batch.masks.size
+                progress.random = _generator(self._hardware).get_state()
+                if len(progress.losses) % CHECK_STEPS == 0:
+                    self._require_finite()
+                seconds["train"] += time.perf_counter() - clock
+                tick()
+                clock = time.perf_counter()
         self._require_finite()
         loss = torch.stack(progress.losses).mean().item()
         seconds["train"] += time.perf_counter() - clock
         return {"train/loss": loss, "train/lr": self._rate(len(progress.losses) - 1)}
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        """Those of the present epoch that are still to be done."""
+        batches = self._sampler.batches(self.epoch + 1, len(self._progress.losses))
+        if self._hardware.device == "cuda":  # it works while the next ones are made
+            return prefetched(map(pinned, batches))
+        return batches
 
     def _seed_dropout(self) -> None:
         if self._progress.random is None:
