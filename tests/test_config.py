@@ -121,11 +121,11 @@ def test_what_is_one_value_for_a_study_is_a_setting_of_a_trial(key: str) -> None
 @pytest.mark.parametrize(
     ("resize", "patch_size", "patch", "tile"),
     [
-        ("native", 96, 96, 640),
-        ("native", 1024, 1024, 1024),
+        ("native", 96, 96, 1024),
+        ("native", 1200, 1200, 1200),
         (128, 256, 128, 128),  # seen whole, and predicted whole
         (256, 128, 128, 256),
-        (1024, 64, 64, 640),
+        (2048, 64, 64, 1024),
     ],
 )
 def test_patches_and_tiles_are_no_larger_than_images_are_made(
@@ -138,8 +138,8 @@ def test_patches_and_tiles_are_no_larger_than_images_are_made(
 @pytest.mark.parametrize("norm", ["instance", "group"])
 def test_a_tile_is_a_patch_where_norms_take_its_own_statistics(norm: str) -> None:
     config = TrialConfig.model_validate({"data": {"patch_size": 96}, "model": {"norm": norm}})
-    # 44 patches have the pixels of a tile of 640.
-    assert (config.tile, config.overlap, config.tile_batch) == (96, 24, 44)
+    # 113 patches have no more pixels than a tile of 1024.
+    assert (config.tile, config.overlap, config.tile_batch) == (96, 24, 113)
 
 
 def test_tiling_that_a_person_chose_is_kept() -> None:
@@ -147,10 +147,10 @@ def test_tiling_that_a_person_chose_is_kept() -> None:
     assert (config.tile, config.overlap, config.tile_batch) == (512, 16, 3)
 
 
-@pytest.mark.parametrize(("tile", "overlap"), [("auto", 64), (256, 64), (100, 25)])
-def test_tiles_share_64_pixels_or_a_quarter(tile: Any, overlap: int) -> None:
+@pytest.mark.parametrize(("tile", "overlap"), [("auto", 96), (256, 64), (100, 25)])
+def test_tiles_share_96_pixels_or_a_quarter(tile: Any, overlap: int) -> None:
     config = TrialConfig(inference=InferenceConfig(tile=tile))
-    assert (config.overlap, config.tile_batch) == (overlap, {"auto": 1, 256: 6, 100: 40}[tile])
+    assert (config.overlap, config.tile_batch) == (overlap, {"auto": 1, 256: 16, 100: 104}[tile])
 
 
 def test_tiles_share_no_more_than_a_half_where_images_are_made_small() -> None:
