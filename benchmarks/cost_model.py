@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from r2search.config import TrialConfig
 from r2search.environment import machine, versions
 from r2search.models.cost import model_cost
+from r2search.models.folding import fold
 from r2search.models.memory import SIZES, Dtype, inference_memory, step_memory
 from r2search.models.unet import UNet, build_model
 from r2search.space import draw, find_space, load_study, suggest_randomly, trial_config
@@ -72,7 +73,7 @@ class LiveBytes(TorchDispatchMode):
 Prepared = tuple[list[Tensor], Callable[[], None]]  # tensors that are there before, and the work
 
 
-def most_bytes(model: nn.Module, prepare: Callable[[nn.Module], Prepared], device: str) -> int:
+def most_bytes(model: nn.Module, prepare: Callable[[Any], Prepared], device: str) -> int:
     """The most that lives at once when the work is done for the second time."""
     if device == "cuda":
         _, work = prepare(model)
@@ -130,22 +131,22 @@ def inference_bytes(config: TrialConfig, dtype: Dtype, device: str = "cpu") -> i
     hardware = hardware_for(dtype, device)
 
     @torch.inference_mode()
-    def prepare(model: nn.Module) -> Prepared:
+    def prepare(both: nn.ModuleList) -> Prepared:
         shape = (config.tile_batch, config.model.in_channels, config.tile, config.tile)
         images = place_images(torch.zeros(shape), hardware)
 
         @torch.inference_mode()
         def work() -> None:
             with autocast(hardware):
-                logits = model(images)
+                logits = both[1](images)
             logits = logits.float()
             logits.softmax(1)[:, 1:] if config.model.classes > 1 else logits.sigmoid()
 
         return [images], work
 
-    model = build_model(config.model).eval()
+    model = build_model(config.model)
     place_model(model, hardware)
-    return most_bytes(model, prepare, device)
+    return most_bytes(nn.ModuleList([model, fold(model, getattr(torch, dtype))]), prepare, device)
 
 
 def counted(config: TrialConfig) -> tuple[int, int]:

@@ -81,7 +81,7 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
             "signal": trained.signal,
             "space": {"path": "space.yaml", "sha256": sha256(run_dir / "space.yaml")},
             "test": test,
-            "trials": count_trials(trials, trained.ledger.infeasible),
+            "trials": count_trials(trials, trained.ledger.refused),
             "time": account_time(
                 trials,
                 trained.ledger.elapsed(),

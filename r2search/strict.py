@@ -36,6 +36,25 @@ Duration = Annotated[
 ]
 
 
+def parse_size(value: Any) -> Any:
+    """Bytes from `500MB`, `4GiB` or a plain number; anything else is a ValueError."""
+    match = None
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        match = re.fullmatch(r"(\d+(?:\.\d*)?) ?(?:(?:([KMGT])(i?))?B)?", str(value).strip())
+    if not match:
+        raise ValueError("a size is written like 500MB or 4GiB")
+    number, prefix, binary = match.groups()
+    return float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix or " ")
+
+
+Size = Annotated[
+    float,
+    BeforeValidator(parse_size),
+    Field(gt=0),
+    WithJsonSchema({"type": ["string", "number"], "description": "as 500MB or 4GiB"}),
+]
+
+
 def types_of(annotation: Any) -> set[Any]:
     """The types that an annotation accepts; a Literal counts as the types of its values."""
     origin, args = get_origin(annotation), get_args(annotation)

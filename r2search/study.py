@@ -259,7 +259,7 @@ def screen_state(
             baselines[trial.trial] = value
         if trial.outcome is None:
             running.append((trial.trial, len(trial.reports), trial.planned_epochs, value))
-    counts = count_trials(trials, ledger.infeasible)
+    counts = count_trials(trials, ledger.refused)
     return ScreenState(
         name=study.name,
         metric=name,

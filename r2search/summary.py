@@ -1,6 +1,7 @@
 """summary.json: the facts of a finished study, for a script. Pure."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -110,20 +111,24 @@ def _certain(mask: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
     return np.stack([mask == index for index in range(1, classes)]).astype(np.float32)
 
 
-def count_trials(trials: list[TrialOutcome], infeasible: int) -> dict[str, int]:
+def count_trials(trials: list[TrialOutcome], refused: Mapping[str, int]) -> dict[str, int]:
     """How the search's own trials ended; baselines are counted apart.
 
-    `infeasible`: configs that the budget refused, and those that memory did not hold. Neither
-    counts in `total`.
+    `refused`: drawn configs that were not run, by cause. They are `infeasible`, and so is what
+    memory did not hold when it was tried. Neither counts in `total`.
     """
     own = Counter(trial.outcome for trial in trials if not trial.baseline)
+    too_slow = refused.get("too_slow", 0)
+    too_large = refused.get("too_large", 0) + own["infeasible"]
     return {
         "total": own.total() - own["infeasible"],
         "completed": own["completed"],
         "stopped": own["stopped"],
         "failed": own["failed"],
         "interrupted": own["interrupted"],
-        "infeasible": infeasible + own["infeasible"],
+        "infeasible": too_slow + too_large,
+        "too_slow": too_slow,
+        "too_large": too_large,
         "baselines": sum(trial.baseline for trial in trials),
     }
 

@@ -201,13 +201,15 @@ def test_trials_are_counted_by_their_ending_and_baselines_apart() -> None:
         trial_of("t0006", [0.5], None),  # still running
         trial_of("t0007", [], "infeasible"),  # did not fit into memory
     ]
-    assert count_trials(trials, infeasible=7) == {
+    assert count_trials(trials, {"too_slow": 3, "too_large": 4}) == {
         "total": 6,
         "completed": 1,
         "stopped": 2,
         "failed": 1,
         "interrupted": 1,
         "infeasible": 8,
+        "too_slow": 3,
+        "too_large": 5,
         "baselines": 2,
     }
 

@@ -6,6 +6,7 @@ the kernels of a library take for themselves, and what a process takes before it
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import ceil, inf
 from typing import Literal
 
 from r2search.config import ModelConfig, TrialConfig
@@ -38,7 +39,7 @@ class Maps:
 
     kept: float  # for backward; the output is one of them, what comes in is not
     backward: float = 2  # gradients at once, beside all that is kept
-    predicting: float = 3  # alive at once beside what comes in, when nothing is kept
+    predicting: float = 2  # alive at once beside what comes in, when nothing is kept
     readers: int = 1  # convolutions that see what comes in; each has its own copy of an image
 
 
@@ -66,11 +67,16 @@ def _copies(model: ModelConfig) -> int:
     return int(model.norm != "batch")
 
 
+def _predicting(model: ModelConfig, maps: int) -> int:
+    """So many, and those of a norm that is not folded into the convolution before it."""
+    return maps + (3 if _copies(model) else _out_of_place(model))
+
+
 def _conv(model: ModelConfig, entering: float) -> Maps:
     return Maps(
         kept=2 * _unit(model) + _dropout(model),
         backward=2 - _out_of_place(model),
-        predicting=3 + 2 * _copies(model),
+        predicting=_predicting(model, 2),
     )
 
 
@@ -79,7 +85,7 @@ def _residual(model: ModelConfig, entering: float) -> Maps:
     return Maps(
         kept=_unit(model) + _dropout(model) + added,
         backward=2 - _out_of_place(model) + _copies(model),
-        predicting=3 + 2 * _copies(model),
+        predicting=2 + 3 * _copies(model),
         readers=2,
     )
 
@@ -104,7 +110,7 @@ def _recurrent(model: ModelConfig, entering: float) -> Maps:
     return Maps(
         kept=1 + 2 * _unit(model, model.recurrence + 1) + _dropout(model),
         backward=2 - _out_of_place(model),
-        predicting=5 + 2 * _copies(model),
+        predicting=_predicting(model, 4),
     )
 
 
@@ -218,13 +224,17 @@ def step_memory(config: TrialConfig, dtype: Dtype, micro_batch: int) -> int:
     return max(need.of(micro_batch) for need in step_moments(config, dtype, accumulating))
 
 
-def inference_memory(config: TrialConfig, dtype: Dtype, *, training: bool = False) -> int:
-    """Bytes at the worst moment of predicting a batch of tiles, the network included.
+def inference_memory(
+    config: TrialConfig, dtype: Dtype, edge: float = inf, *, training: bool = False
+) -> int:
+    """Bytes at the worst moment of predicting a batch of tiles, by a folded copy of the network.
 
+    Both networks are counted. `edge`: longest one of the images, which are taken as square.
     `training`: between two steps, with gradients and the state of the optimizer.
     """
     model, size = config.model, SIZES[dtype]
-    network = list(stages(model, config.tile, config.tile))
+    tile = int(min(config.tile, edge))
+    network = list(stages(model, tile, tile))
     worst = skips = 0
     for stage in network:
         leaving, entering = (size * stage.pixels * c for c in (stage.outputs, stage.inputs))
@@ -233,18 +243,30 @@ def inference_memory(config: TrialConfig, dtype: Dtype, *, training: bool = Fals
         if stage.way == "head":  # then logits and probabilities in float32
             alive = leaving + max(entering, 2 * FLOAT * stage.outputs * stage.pixels)
         else:
-            alive = skips + entering + int(_maps(model, stage).predicting * leaving)
+            alive = entering + int(_maps(model, stage).predicting * leaving)
+            if stage.way == "up" and model.skip == "concat":  # while it is joined
+                alive = max(alive, entering + leaving * 5 // 2)
+            alive += skips
         worst = max(worst, alive)
         if stage.way != "up" and stage.level < model.depth:
             skips += leaving
-    image = FLOAT * model.in_channels * config.tile**2
+    image = FLOAT * model.in_channels * tile**2
     numbers = 2 + STATES[config.train.optimizer] if training else 1
-    return _weights(network, numbers) + config.tile_batch * (image + worst)
+    folded = size * sum(stage.cost.parameters + _repeated(model, stage) for stage in network)
+    batch = min(config.tile_batch, max(1.0, edge / max(tile - config.overlap, 1)) ** 2)
+    return _weights(network, numbers) + folded + ceil(batch) * (image + worst)
 
 
-def trial_memory(config: TrialConfig, dtype: Dtype, micro_batch: int) -> int:
-    """Bytes at the worst moment of a trial: a training step, or the validation after it."""
-    validating = inference_memory(config, dtype, training=True)
+def _repeated(model: ModelConfig, stage: Stage) -> int:
+    """Weights that a folded block has more: a kernel for each step whose norm is its own."""
+    recurrent = "recurrent" in model.block and stage.way != "head"
+    differ = recurrent and model.norm == "batch" and model.recurrent_norm == "per_step"
+    return 2 * model.recurrence * 9 * stage.outputs**2 if differ else 0
+
+
+def trial_memory(config: TrialConfig, dtype: Dtype, micro_batch: int, edge: float = inf) -> int:
+    """Bytes at the worst moment of a trial: a step, or validation on images up to `edge`."""
+    validating = inference_memory(config, dtype, edge, training=True)
     return max(step_memory(config, dtype, micro_batch), validating)
 
 

@@ -26,6 +26,7 @@ from r2search.report.wording import (
     objective,
     part,
     percent,
+    refused,
     verdict,
     warnings,
 )
@@ -157,9 +158,7 @@ def _trials(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:
     ranked = ranking(trials, name, goal)
     rows = [_trial(t, name, goal) for t in [*ranked, *(t for t in trials if t not in ranked)]]
     hint = f"Best first, by {name}; click a heading to sort. The incumbent is shaded."
-    refused = part(summary, "trials").get("infeasible")
-    if refused:
-        hint += f" {refused} drawn configs were too expensive for the budget or the memory."
+    hint = f"{hint} {refused(summary)}".strip()
     best = part(summary, "incumbent").get("trial")
     grid = table(heads, rows, sortable=True, marked=[best] if best else [])
     return section("Trials", tag("p", hint, class_="quiet"), grid)

@@ -134,6 +134,16 @@ def warnings(summary: Summary) -> list[str]:
     return lines + [line for line in [STATUS.get(status, f"Status: {status}.")] if line]
 
 
+def refused(summary: Summary) -> str:
+    """How many drawn configs were not trained, and why; empty if all were."""
+    found = part(summary, "trials")
+    if not found.get("infeasible"):
+        return ""
+    causes = {"too_slow": "too slow for the budget", "too_large": "too large for the memory"}
+    why = [f"{found[cause]} {words}" for cause, words in causes.items() if found.get(cause)]
+    return f"{found['infeasible']} drawn configs were infeasible: {', '.join(why)}."
+
+
 def scores_on_test(summary: Summary) -> list[tuple[str, dict[str, float]]]:
     """Rows of the test split, incumbent first; empty while the split is closed."""
     test = part(summary, "test")

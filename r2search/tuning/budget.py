@@ -1,13 +1,28 @@
-"""Which configs fit a budget, and how long each may train. Pure arithmetic."""
+"""Which configs fit a budget and a worker, and how long each may train. Pure arithmetic."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from r2search.config import BudgetConfig, TrialConfig
 from r2search.models.cost import Rate, epoch_seconds, model_cost
+from r2search.models.memory import choose_micro_batch, trial_memory
+from r2search.tuning.resources import Room
 
 COST_LIMIT = 0.01  # an epoch may take this share of the budget's worker-seconds
 TRIAL_SHARE = 0.20  # and a whole trial, baseline or not, this share
 FINISH_SHARE = 0.06  # of the wall clock: test split, bundle and report after the search
+
+Cause = Literal["too_slow", "too_large"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a config is not to be run."""
+
+    cause: Cause
+    reason: str
+    excess: float  # over the limit, in limits: 0.5 is half as much again
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +33,17 @@ class Plan:
     epoch_seconds: float  # predicted
     parameters: int
     flops: float  # forward, one patch
-    refusal: str  # why the budget refuses it; empty if it does not
+    memory: int  # bytes at its worst moment, predicted
+    micro_batch: int  # patches a forward pass
+    gpu_share: float | None = None  # of its own; None: as every trial has
+    refusal: Refusal | None = None
 
     def cost(self) -> dict[str, float]:
         return {
             "parameters": self.parameters,
             "flops": self.flops,
             "epoch_seconds": self.epoch_seconds,
+            "memory": self.memory,
         }
 
 
@@ -33,27 +52,71 @@ def search_seconds(budget: BudgetConfig) -> float:
     return max(budget.time / 2, budget.time - max(5.0, budget.time * FINISH_SHARE))
 
 
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The validation images of a trial, as prepared for its network."""
+
+    pixels: int
+    edge: int  # the longest
+
+
 def plan_trial(
-    config: TrialConfig, budget: BudgetConfig, workers: int, validation_pixels: int, rate: Rate
+    config: TrialConfig,
+    budget: BudgetConfig,
+    workers: int,
+    images: Validated,
+    rate: Rate,
+    room: Room,
 ) -> Plan:
-    """The plan for one config; `rate` is one worker's.
+    """The plan for one config; `rate` and `room` are one worker's, of the largest of `workers`.
 
     Every trial may use the same worker-seconds, so a slow network gets fewer epochs and a
-    shorter lr_schedule, and a baseline gets no less than the longest-trained trial.
+    shorter lr_schedule, and a baseline gets no less than the longest-trained trial. What does not
+    fit into memory at once is trained in micro-batches; what does not fit patch by patch is
+    refused.
     """
-    patch = config.patch
+    patch, dtype = config.patch, config.train.dtype
     cost = model_cost(config.model, patch, patch)
-    seconds = epoch_seconds(config, validation_pixels, rate)
+    seconds = epoch_seconds(config, images.pixels, rate)
     worker_seconds = search_seconds(budget) * workers
-    limit = COST_LIMIT * worker_seconds
-    refusal = ""
-    if seconds > limit:
-        refusal = f"an epoch would take {seconds:.1f} s, over the limit of {limit:.1f} s"
-    epochs = int(TRIAL_SHARE * worker_seconds / seconds)
+    dtype = room.dtype if dtype == "auto" else dtype
+    micro_batch = max(1, choose_micro_batch(config, dtype, room.memory))
+    memory = trial_memory(config, dtype, micro_batch, images.edge)
+    busy = 3 * cost.flops * micro_batch / rate.flops_per_s
     return Plan(
-        epochs=max(1, min(budget.max_epochs, epochs)),
+        epochs=max(1, min(budget.max_epochs, int(TRIAL_SHARE * worker_seconds / seconds))),
         epoch_seconds=seconds,
         parameters=cost.parameters,
         flops=float(cost.flops),
-        refusal=refusal,
+        memory=memory,
+        micro_batch=micro_batch,
+        gpu_share=room.share(memory, busy) if room.shares else None,
+        refusal=_refusal(memory, room.memory, seconds, COST_LIMIT * worker_seconds),
     )
+
+
+def _refusal(memory: float, room: float, seconds: float, limit: float) -> Refusal | None:
+    if memory > room:
+        reason = f"needs {_size(memory)}, over the limit of {_size(room)} a worker"
+        return Refusal("too_large", reason, memory / room - 1)
+    if seconds > limit:
+        reason = f"an epoch would take {seconds:.1f} s, over the limit of {limit:.1f} s"
+        return Refusal("too_slow", reason, seconds / limit - 1)
+    return None
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def trials_within(plans: Sequence[Plan], budget: BudgetConfig, workers: int) -> dict[str, float]:
+    """How many trials a search holds if all were as the cheapest, median or dearest of `plans`.
+
+    Each trained to its end; refused ones are left out. Empty when all are.
+    """
+    seconds = sorted(plan.epochs * plan.epoch_seconds for plan in plans if not plan.refusal)
+    if not seconds:
+        return {}
+    places = {"cheapest": 0, "median": len(seconds) // 2, "dearest": -1}
+    worker_seconds = search_seconds(budget) * workers
+    return {name: worker_seconds / seconds[place] for name, place in places.items()}

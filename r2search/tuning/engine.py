@@ -6,23 +6,25 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 
 from r2search.config import Study, TrialConfig
 from r2search.data.patches import resized_shape
 from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
+from r2search.models.memory import Dtype
 from r2search.train.hardware import detect, measure_rate
-from r2search.tuning.budget import Plan, plan_trial
+from r2search.tuning.budget import Plan, Validated, plan_trial
 from r2search.tuning.callback import StudyCallback
 from r2search.tuning.events import Ledger
 from r2search.tuning.preflight import check_nodes
-from r2search.tuning.resources import Workers, plan_workers
+from r2search.tuning.resources import Room, Workers, plan_room, plan_workers
 from r2search.tuning.scheduler import build_scheduler, stopping_epochs
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.trackers import Tracker
@@ -73,10 +75,11 @@ def ray_session(samples: SampleSet) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Slots:
-    """The workers of a study, and what one of them can compute."""
+    """The workers of a study, what one of them can compute, and what it can hold."""
 
     workers: Workers
     rate: Rate
+    room: Room = field(default_factory=Room)
 
 
 def measure_slots(study: Study, run_dir: Path) -> Slots:
@@ -91,11 +94,25 @@ def measure_slots(study: Study, run_dir: Path) -> Slots:
         study.resources, have.get("CPU", 1), have.get("GPU", 0), have.get("memory", 0)
     )
     probe = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus)(_measure)
-    return Slots(workers, ray.get(probe.remote(study.fixed, workers.threads)))
+    found = ray.get(probe.remote(study.fixed, workers.threads))
+    room = plan_room(study.resources, workers, have.get("memory", 0), found.gpu_memory, found.dtype)
+    return Slots(workers, found.rate, room)
 
 
-def _measure(config: TrialConfig, threads: int) -> Rate:
-    return measure_rate(detect(config.train, threads=threads))
+@dataclass(frozen=True)
+class _Found:
+    """What a worker found out about itself."""
+
+    rate: Rate
+    dtype: Dtype
+    gpu_memory: int  # bytes; 0 without one
+
+
+def _measure(config: TrialConfig, threads: int) -> _Found:
+    hardware = detect(config.train, threads=threads)
+    free = detect(config.train.model_copy(update={"dtype": "auto"}), threads=threads)
+    gpu = torch.cuda.get_device_properties(0).total_memory if hardware.device == "cuda" else 0
+    return _Found(measure_rate(hardware), free.dtype, gpu)
 
 
 class StudyStopper(tune.Stopper):
@@ -175,31 +192,46 @@ def _trainable(
         rungs=stopping_epochs(study),
         stop_path=stop_path,
     )
-    return tune.with_resources(sharing(shared), {"cpu": workers.threads, "gpu": workers.gpus})
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        share = workers.gpus if config["gpu_share"] is None else config["gpu_share"]
+        return tune.PlacementGroupFactory([{"CPU": workers.threads, "GPU": share}])
+
+    return tune.with_resources(sharing(shared), resources)
 
 
 def _tune_config(
     study: Study, samples: SampleSet, slots: Slots, run_dir: Path, ledger: Ledger
 ) -> tune.TuneConfig:
     def planner(config: TrialConfig) -> Plan:
-        data = config.data
-        shapes = (
-            resized_shape(sample.mask.shape, data.resize, data.aspect) for sample in samples.val
+        images = validated(samples, config)
+        return plan_trial(
+            config, study.budget, slots.workers.largest, images, slots.rate, slots.room
         )
-        pixels = sum(height * width for height, width in shapes)
-        return plan_trial(config, study.budget, slots.workers.count, pixels, slots.rate)
 
     def name(trial: Any) -> str:
         return str(trial.config["name"])
 
     return tune.TuneConfig(
-        search_alg=StudySearcher(study, planner, ledger, run_dir / "study.journal"),
+        search_alg=StudySearcher(
+            study, planner, ledger, run_dir / "study.journal", gpus=slots.workers.capacity
+        ),
         scheduler=build_scheduler(study),
         num_samples=study.budget.trials + len(study.baselines),
         max_concurrent_trials=slots.workers.count,
         reuse_actors=True,
         trial_name_creator=name,
         trial_dirname_creator=name,
+    )
+
+
+def validated(samples: SampleSet, config: TrialConfig) -> Validated:
+    """What the network of `config` sees of the validation images."""
+    data = config.data
+    shapes = [resized_shape(sample.mask.shape, data.resize, data.aspect) for sample in samples.val]
+    return Validated(
+        pixels=sum(height * width for height, width in shapes),
+        edge=max(max(shape) for shape in shapes),
     )
 
 

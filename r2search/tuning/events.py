@@ -6,6 +6,7 @@ Writing and reading go through the same `apply`, so what is shown live is what a
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,14 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.trials: dict[str, TrialOutcome] = {}
-        self.infeasible = 0  # drawn, but too expensive for the budget
+        self.refused: Counter[str] = Counter()  # configs that were drawn but not run, by cause
         self._began = time.monotonic()
         self._file: IO[str] = path.open("a", encoding="utf-8")
+
+    @property
+    def infeasible(self) -> int:
+        """How many drawn configs were not run."""
+        return self.refused.total()
 
     def elapsed(self) -> float:
         """Seconds since the study began."""
@@ -59,10 +65,11 @@ class Ledger:
         if self.trials[trial].outcome is None:
             self._write({"event": "end", "trial": trial, "outcome": outcome, "reason": reason})
 
-    def refuse(self, overrides: dict[str, Any], reason: str) -> None:
-        """A drawn config is not run."""
-        self.infeasible += 1
-        self._write({"event": "infeasible", "overrides": overrides, "reason": reason})
+    def refuse(self, overrides: dict[str, Any], cause: str, reason: str) -> None:
+        """A drawn config is not run: it is `too_slow` or `too_large`."""
+        self.refused[cause] += 1
+        event = {"event": "infeasible", "overrides": overrides, "cause": cause, "reason": reason}
+        self._write(event)
 
     def close(self) -> None:
         self._file.close()

@@ -1,39 +1,75 @@
-"""How many trials train at once, and what each asks of Ray."""
+"""How many trials train at once, what each asks of Ray, and what memory each may take."""
 
 from dataclasses import dataclass
+from math import inf
 
 from r2search.config import Misuse, ResourcesConfig
+from r2search.models.memory import Dtype
 
 WORKER_MEMORY = 2 * 2**30  # bytes; a worker with torch, albumentations and a large network
+PROCESS_MEMORY = 2**29  # of it, bytes that it takes before its first trial
+HEAP = 1.4  # bytes that a process grows by, for one of its tensors (docs/experiments.md)
+GPU_PROCESS_MEMORY = 3 * 2**28  # bytes on the GPU that a process takes for CUDA itself
+GPU_USABLE = 0.85  # of a GPU's memory; the rest is lost between tensors and to kernels
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of a GPU, of which a trial gets one
+LAUNCH_S = 0.01  # in which Python launches the kernels of a step; shorter ones idle the GPU
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
     """The slots of a study."""
 
-    count: int
+    count: int  # at once, at most
     threads: int  # CPU threads of each
-    gpus: float  # share of a GPU of each
+    gpus: float  # share of a GPU of each, or the largest
+    shares: tuple[float, ...] = ()  # from which a trial gets the least that holds it; or `gpus`
+    capacity: float = inf  # GPUs, where trials have shares of their own
+
+    @property
+    def largest(self) -> int:
+        """How many of the largest trials train at once."""
+        return max(1, int(self.capacity / self.gpus)) if self.shares else self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a trial may take of memory."""
+
+    memory: float = inf  # bytes
+    dtype: Dtype = "float32"  # that the hardware chooses for a trial that leaves it open
+    gpu_memory: float = inf  # bytes of a whole GPU
+    shares: tuple[float, ...] = ()  # of a GPU, as `Workers` have them
+
+    def share(self, memory: float, busy: float) -> float:
+        """The least share of a GPU with `memory` bytes, and with time for steps of `busy` s."""
+        for share in self.shares:
+            held = share * self.gpu_memory - GPU_PROCESS_MEMORY
+            if memory <= held and busy <= share * LAUNCH_S:
+                return share
+        return self.shares[-1]
 
 
 def plan_workers(config: ResourcesConfig, cpus: float, gpus: float, memory: float) -> Workers:
     """Slots for what the cluster has: `cpus`, `gpus`, `memory` in bytes.
 
     One thread a worker: it does 57 % of what two do (docs/experiments.md), so that two workers of
-    one thread train more than one of two. Raises Misuse when nothing fits.
+    one thread train more than one of two. On GPUs, `auto` gives each trial the share that its
+    network needs. Raises Misuse when nothing fits.
     """
     cores = max(1, int(cpus))
     if config.gpu_share != "auto" and not gpus:
         raise Misuse(f"resources.gpu_share: {config.gpu_share} asked for, but Ray sees no GPU")
-    share = 0.0
+    share, shares = 0.0, tuple[float, ...]()
     if gpus:
         share = 1.0 if config.gpu_share == "auto" else float(config.gpu_share)
+        shares = SHARES if config.gpu_share == "auto" else ()
         if share > gpus or (share > 1 and share != int(share)):
             raise Misuse(
                 f"resources.gpu_share: {share:g} of {gpus:g} GPUs cannot be given; "
                 "take a share up to 1, or a whole number"
             )
-    slots = _fitting(gpus, share) if share else min(cores, int(memory / WORKER_MEMORY))
+    least = shares[0] if shares else share
+    slots = _fitting(gpus, least) if least else min(cores, int(memory / WORKER_MEMORY))
     if config.workers == "auto":
         count = max(1, min(slots, cores))
     else:
@@ -42,12 +78,27 @@ def plan_workers(config: ResourcesConfig, cpus: float, gpus: float, memory: floa
             raise Misuse(
                 f"resources.workers: {count} asked for, but Ray sees {cores:g} CPUs; lower it"
             )
-        if share and count > slots:
+        if least and count > slots:
             raise Misuse(
                 f"resources.workers: {count} asked for, but {gpus:g} GPUs hold {slots} workers "
-                f"of {share:g} GPU each; lower it, or resources.gpu_share"
+                f"of {least:g} GPU each; lower it, or resources.gpu_share"
             )
-    return Workers(count=count, threads=max(1, cores // count), gpus=share)
+    threads = max(1, cores // count)
+    return Workers(count, threads, share, shares, gpus if shares else inf)
+
+
+def plan_room(
+    config: ResourcesConfig, workers: Workers, memory: float, gpu_memory: float, dtype: Dtype
+) -> Room:
+    """What `workers` can hold: `memory` bytes on a CPU for all, `gpu_memory` bytes on one GPU."""
+    usable = GPU_USABLE * gpu_memory
+    if config.memory != "auto":
+        room = config.memory
+    elif workers.gpus:
+        room = usable * min(1.0, workers.gpus) - GPU_PROCESS_MEMORY
+    else:
+        room = max(memory / workers.count - PROCESS_MEMORY, WORKER_MEMORY / 2) / HEAP
+    return Room(room, dtype, usable, workers.shares)
 
 
 def _fitting(gpus: float, share: float) -> int:

@@ -24,16 +24,17 @@ from r2search.tuning.events import Ledger
 
 STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
 MOST_PROPOSALS = 20  # of TPE, refused in a row; then a random draw is taken
-MOST_DRAWS = 100  # refused in a row; then the cheapest of them is run
+MOST_DRAWS = 100  # refused in a row; then the cheapest of them that fits into memory is run
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 log = logging.getLogger(__name__)
 
 
 class StudySearcher(Searcher):
-    """Baselines first, by name; then what Optuna proposes within the cost limit.
+    """Baselines first, by name; then what Optuna proposes within the limits of cost and memory.
 
-    `suggest` returns {name, baseline, overrides, config, cost, planned_epochs} for the trainable.
+    `suggest` returns {name, baseline, overrides, config, cost, planned_epochs, micro_batch,
+    gpu_share} for the trainable; None while the trials that run have all of the GPUs.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class StudySearcher(Searcher):
         planner: Callable[[TrialConfig], Plan],
         ledger: Ledger,
         journal: Path | None = None,
+        gpus: float = math.inf,
     ) -> None:
         mode = "max" if study.metric.goal == "maximize" else "min"
         super().__init__(metric=study.metric.name, mode=mode)
@@ -58,19 +60,26 @@ class StudySearcher(Searcher):
         self._best: dict[str, float] = {}
         self._told: dict[str, int] = {}  # the last epoch that Optuna heard of
         self._planned: dict[str, int] = {}
+        self._gpus = gpus
+        self._shares: dict[str, float] = {}  # of GPUs, of the trials that run
         self._drawn = 0
         self._nothing_fits = False  # as the last draws had it
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles a run's parts for its own restore, which is never used
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        if sum(self._shares.values()) >= self._gpus:
+            return None  # Ray asks again
         if self._baselines:
             return self._suggest_baseline(trial_id)
         if self._drawn >= self._study.budget.trials:
             return str(Searcher.FINISHED)
         self._drawn += 1
-        self._asked[trial_id], overrides, plan = self._ask_feasible()
+        found = self._ask_feasible()
+        if found is None:
+            return str(Searcher.FINISHED)
+        self._asked[trial_id], overrides, plan = found
         return self._proposal(trial_id, f"t{self._drawn:04d}", False, overrides, plan)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -80,10 +89,12 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
+        self._shares.pop(trial_id, None)
         if trial_id not in self._asked:
             return  # a baseline outside the space
         if result and result.get("outcome") == "infeasible":
-            state, value = TrialState.PRUNED, None  # as what the budget refuses: the worst
+            state, value = TrialState.PRUNED, None
+            self._asked[trial_id].set_constraint("too_large", 1.0)  # by how much, nobody knows
         elif error or not result or not self._is_scored(result):
             state, value = TrialState.FAIL, None
         else:
@@ -122,6 +133,7 @@ class StudySearcher(Searcher):
         self, trial_id: str, name: str, baseline: bool, overrides: dict[str, Any], plan: Plan
     ) -> dict[str, Any]:
         self._planned[trial_id] = plan.epochs
+        self._shares[trial_id] = plan.gpu_share or 0.0
         if trial_id in self._asked:
             self._asked[trial_id].set_user_attr("trial", name)  # as in trials.jsonl
         config = trial_config(self._study, overrides)
@@ -132,10 +144,12 @@ class StudySearcher(Searcher):
             "config": config.model_dump(mode="json"),
             "cost": plan.cost(),
             "planned_epochs": plan.epochs,
+            "micro_batch": plan.micro_batch,
+            "gpu_share": plan.gpu_share,
         }
 
-    def _ask_feasible(self) -> tuple[optuna.Trial, dict[str, Any], Plan]:
-        """What Optuna proposes, or a random draw, that the budget does not refuse.
+    def _ask_feasible(self) -> tuple[optuna.Trial, dict[str, Any], Plan] | None:
+        """What Optuna proposes, or a random draw, that is not refused; None if there is nothing.
 
         TPE learns of what it proposes in vain: left untold, the refused part of a space looks
         unexplored and draws it for ever.
@@ -144,35 +158,49 @@ class StudySearcher(Searcher):
         for _ in range(0 if random or self._nothing_fits else MOST_PROPOSALS):
             trial = self._optuna.ask()
             overrides = draw(self._study, _suggest_by(trial))
-            plan = self._planner(trial_config(self._study, overrides))
-            if not plan.refusal:
+            plan = self._plan(overrides)
+            if plan.refusal is None:
                 return trial, overrides, plan
-            self._ledger.refuse(overrides, plan.refusal)
-            self._optuna.tell(trial, state=TrialState.PRUNED)  # without a value: the worst
-        overrides, plan = self._draw_feasible()
-        return self._ask(overrides), overrides, plan
+            trial.set_constraint(plan.refusal.cause, plan.refusal.excess)
+            self._optuna.tell(trial, state=TrialState.PRUNED)
+        drawn = self._draw_feasible()
+        return drawn and (self._ask(drawn[0]), *drawn)
 
-    def _draw_feasible(self) -> tuple[dict[str, Any], Plan]:
-        """A random draw that the budget does not refuse; failing that, the cheapest one."""
+    def _draw_feasible(self) -> tuple[dict[str, Any], Plan] | None:
+        """A random draw that is not refused; failing that, the cheapest that fits into memory."""
         cheapest: tuple[dict[str, Any], Plan] | None = None
         for _ in range(MOST_DRAWS):
             overrides = draw(self._study, suggest_randomly(self._rng))
-            plan = self._planner(trial_config(self._study, overrides))
-            if not plan.refusal:
+            plan = self._plan(overrides)
+            if plan.refusal is None:
                 self._nothing_fits = False
                 return overrides, plan
-            self._ledger.refuse(overrides, plan.refusal)
-            if cheapest is None or plan.epoch_seconds < cheapest[1].epoch_seconds:
+            if plan.refusal.cause == "too_large":
+                too_large = plan.refusal.reason
+            elif cheapest is None or plan.epoch_seconds < cheapest[1].epoch_seconds:
                 cheapest = overrides, plan
-        assert cheapest is not None
-        if not self._nothing_fits:
+        if cheapest is None:
+            log.warning(
+                "none of %d draws fits into memory (the last one %s); the search ends",
+                MOST_DRAWS,
+                too_large,
+            )
+        elif not self._nothing_fits:
+            assert cheapest[1].refusal
             log.warning(
                 "none of %d draws fits the budget; running the cheapest of them (%s)",
                 MOST_DRAWS,
-                cheapest[1].refusal,
+                cheapest[1].refusal.reason,
             )
         self._nothing_fits = True
         return cheapest
+
+    def _plan(self, overrides: dict[str, Any]) -> Plan:
+        """The plan of a draw; a refusal is written down."""
+        plan = self._planner(trial_config(self._study, overrides))
+        if plan.refusal:
+            self._ledger.refuse(overrides, plan.refusal.cause, plan.refusal.reason)
+        return plan
 
     def _ask(self, overrides: dict[str, Any]) -> optuna.Trial:
         """A trial of Optuna's with just these values."""

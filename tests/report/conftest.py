@@ -115,6 +115,8 @@ def summary(trials: list[TrialOutcome]) -> dict[str, Any]:
             "failed": 1,
             "interrupted": 1,
             "infeasible": 6,
+            "too_slow": 4,
+            "too_large": 2,
         },
         "time": {
             "wall_s": 612.4,

@@ -153,6 +153,15 @@ def test_trials_that_cannot_be_ranked_are_listed_last(
     ]
 
 
+def test_the_trials_tell_what_was_not_trained_and_why(
+    tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome], page: Page
+) -> None:
+    told = "6 drawn configs were infeasible: 4 too slow for the budget, 2 too large for the memory."
+    assert told in page.text
+    summary["trials"] |= {"infeasible": 0, "too_slow": 0, "too_large": 0}
+    assert "infeasible" not in write(tmp_path, summary, trials).text
+
+
 def test_the_test_split_has_a_table_only_when_it_was_opened(
     tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome], page: Page
 ) -> None:

@@ -1,21 +1,34 @@
 """Which configs fit a budget, and how long each may train."""
 
+import re
+
 import pytest
 
 from r2search.config import BudgetConfig, ModelConfig, TrialConfig
-from r2search.models.cost import Rate, epoch_seconds
-from r2search.tuning.budget import plan_trial, search_seconds
+from r2search.models.cost import Rate, epoch_seconds, model_cost
+from r2search.models.memory import step_memory, trial_memory
+from r2search.tuning.budget import Plan, Validated, plan_trial, search_seconds, trials_within
+from r2search.tuning.resources import GPU_PROCESS_MEMORY, LAUNCH_S, SHARES, Room
 
 CONFIG = TrialConfig(model=ModelConfig(block="conv", depth=2, base_filters=4))
 # 1000 s, of which 6 % are for the end: 940 s of search, and two workers do 1880 worker-seconds.
 BUDGET = BudgetConfig(time=1000, max_epochs=40)
-VALIDATED = 10_000  # pixels
+VALIDATED = Validated(pixels=10_000, edge=100)
 
 
 def rate_for(seconds: float, config: TrialConfig = CONFIG) -> Rate:
     """The rate at which an epoch of `config` takes so many seconds."""
-    unit = epoch_seconds(config, VALIDATED, Rate(1.0, 1.0))
+    unit = epoch_seconds(config, VALIDATED.pixels, Rate(1.0, 1.0))
     return Rate(unit / seconds, unit / seconds)
+
+
+def plan(
+    config: TrialConfig = CONFIG,
+    workers: int = 2,
+    rate: Rate | None = None,
+    room: Room | None = None,
+) -> Plan:
+    return plan_trial(config, BUDGET, workers, VALIDATED, rate or rate_for(1.0), room or Room())
 
 
 @pytest.mark.parametrize(
@@ -31,10 +44,12 @@ def test_the_search_leaves_time_for_what_follows_it(time: float, search: float) 
 def test_an_epoch_over_one_percent_of_the_worker_seconds_is_refused(
     seconds: float, refused: bool
 ) -> None:
-    plan = plan_trial(CONFIG, BUDGET, 2, VALIDATED, rate_for(seconds))  # limit: 18.8 s
-    assert bool(plan.refusal) == refused
-    if refused:
-        assert plan.refusal == "an epoch would take 18.9 s, over the limit of 18.8 s"
+    refusal = plan(rate=rate_for(seconds)).refusal  # limit: 18.8 s
+    assert bool(refusal) == refused
+    if refusal:
+        assert refusal.cause == "too_slow"
+        assert refusal.reason == "an epoch would take 18.9 s, over the limit of 18.8 s"
+        assert refusal.excess == pytest.approx(18.9 / 18.8 - 1)
 
 
 @pytest.mark.parametrize(
@@ -46,29 +61,98 @@ def test_a_trial_gets_the_epochs_that_a_fifth_of_the_worker_seconds_holds(
     seconds: float, epochs: int
 ) -> None:
     # 0.2 * 1880 = 376 s; a baseline is planned by the same rule, and always gets one epoch.
-    assert plan_trial(CONFIG, BUDGET, 2, VALIDATED, rate_for(seconds)).epochs == epochs
+    assert plan(rate=rate_for(seconds)).epochs == epochs
 
 
 def test_a_slower_network_gets_fewer_epochs_of_the_same_budget() -> None:
     slow = CONFIG.model_copy(update={"model": ModelConfig(depth=4, base_filters=16)})
     rate = rate_for(15.0)
-    fast_plan, slow_plan = (plan_trial(c, BUDGET, 2, VALIDATED, rate) for c in (CONFIG, slow))
+    fast_plan, slow_plan = (plan(c, rate=rate) for c in (CONFIG, slow))
     assert slow_plan.epoch_seconds > fast_plan.epoch_seconds
     assert slow_plan.epochs < fast_plan.epochs
 
 
 def test_more_workers_allow_costlier_trials() -> None:
-    plans = [plan_trial(CONFIG, BUDGET, n, VALIDATED, rate_for(18.9)) for n in (1, 2, 4)]
+    plans = [plan(workers=n, rate=rate_for(18.9)) for n in (1, 2, 4)]
     assert [bool(plan.refusal) for plan in plans] == [True, True, False]
     assert [plan.epochs for plan in plans] == [9, 19, 39]  # of 188, 376 and 752 s
 
 
 def test_a_plan_tells_its_cost_in_plain_numbers() -> None:
-    plan = plan_trial(CONFIG, BUDGET, 2, VALIDATED, rate_for(2.0))
-    assert plan.cost() == {
-        "parameters": plan.parameters,
-        "flops": plan.flops,
+    planned = plan(rate=rate_for(2.0))
+    assert planned.cost() == {
+        "parameters": planned.parameters,
+        "flops": planned.flops,
         "epoch_seconds": pytest.approx(2.0),
+        "memory": trial_memory(CONFIG, "float32", CONFIG.train.batch_size, VALIDATED.edge),
     }
-    assert plan.parameters > 0
-    assert plan.flops > 0
+    assert planned.parameters > 0
+    assert planned.flops > 0
+
+
+def test_what_does_not_fit_at_once_is_trained_in_micro_batches() -> None:
+    room = Room(step_memory(CONFIG, "float32", 3))
+    planned = plan(room=room)
+    assert (planned.micro_batch, planned.refusal) == (3, None)
+    assert plan().micro_batch == CONFIG.train.batch_size  # in boundless memory
+
+
+def test_what_does_not_fit_patch_by_patch_is_refused() -> None:
+    needed = trial_memory(CONFIG, "float32", 1, VALIDATED.edge)
+    planned = plan(room=Room(needed / 1.5))
+    assert planned.refusal
+    assert planned.refusal.cause == "too_large"
+    assert planned.refusal.excess == pytest.approx(0.5)
+    assert planned.refusal.reason == (
+        f"needs {needed / 1e6:.0f} MB, over the limit of {needed / 1.5e6:.0f} MB a worker"
+    )
+    assert planned.micro_batch == 1  # of a baseline, which is run all the same
+    assert plan(room=Room(needed)).refusal is None
+
+
+def test_large_needs_are_told_in_gigabytes() -> None:
+    config = TrialConfig(model=ModelConfig(depth=5, base_filters=64, recurrence=3))
+    refusal = plan(config, room=Room(2e9)).refusal
+    assert refusal
+    assert re.fullmatch(r"needs \d+\.\d GB, over the limit of 2\.0 GB a worker", refusal.reason)
+
+
+def test_memory_is_that_of_the_precision_in_which_a_trial_is_trained() -> None:
+    forced = CONFIG.model_copy(
+        update={"train": CONFIG.train.model_copy(update={"dtype": "float32"})}
+    )
+    half, whole = (plan(c, room=Room(dtype="bfloat16")).memory for c in (CONFIG, forced))
+    assert half == trial_memory(CONFIG, "bfloat16", 16, VALIDATED.edge)
+    assert whole == trial_memory(CONFIG, "float32", 16, VALIDATED.edge)
+
+
+def test_a_trial_gets_the_share_of_a_gpu_that_its_network_needs() -> None:
+    large = TrialConfig(model=ModelConfig(depth=4, base_filters=64))
+    fast = Rate(1e20, 1e20)
+    room = Room(16e9, gpu_memory=16e9, shares=SHARES)
+    shares = [plan(c, rate=fast, room=room).gpu_share for c in (CONFIG, large)]
+    assert shares == [1 / 16, 1 / 2]
+    needed = plan(large, rate=fast, room=room).memory
+    assert 16e9 / 4 < needed + GPU_PROCESS_MEMORY < 16e9 / 2
+    assert plan(CONFIG, rate=fast).gpu_share is None  # on CPUs
+
+
+def test_a_step_that_keeps_a_gpu_busy_gets_all_of_it() -> None:
+    room = Room(16e9, gpu_memory=16e9, shares=SHARES)
+    patches = CONFIG.train.batch_size
+    flops = 3 * model_cost(CONFIG.model, CONFIG.patch, CONFIG.patch).flops * patches
+    shares = [
+        plan(rate=Rate(flops / (busy * LAUNCH_S), 1e20), room=room).gpu_share
+        for busy in (0.06, 0.2, 0.6, 50.0)
+    ]
+    assert shares == [1 / 16, 1 / 4, 1, 1]
+
+
+def test_a_search_holds_more_trials_of_the_cheapest_config() -> None:
+    plans = [plan(rate=rate_for(seconds)) for seconds in (2.0, 1.0, 10.0, 1000.0)]
+    assert plans[-1].refusal
+    # 1880 worker-seconds: 40 epochs of 1 s, 40 of 2 s, 37 of 10 s.
+    assert trials_within(plans, BUDGET, 2) == pytest.approx(
+        {"cheapest": 47.0, "median": 23.5, "dearest": 1880 / 370}
+    )
+    assert trials_within(plans[-1:], BUDGET, 2) == {}

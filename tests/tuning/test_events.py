@@ -158,9 +158,10 @@ def test_only_the_first_ending_of_a_trial_counts(ledger: Ledger, tmp_path: Path)
 
 
 def test_a_refused_config_is_counted_and_is_no_trial(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.refuse({"model.depth": 5}, "too dear")
-    ledger.refuse({"model.depth": 4}, "too dear")
+    ledger.refuse({"model.depth": 5}, "too_slow", "too dear")
+    ledger.refuse({"model.depth": 4}, "too_large", "too large")
     assert ledger.infeasible == 2
+    assert ledger.refused == {"too_slow": 1, "too_large": 1}
     assert ledger.trials == {}
     events = list(read_events(tmp_path / "trials.jsonl"))
     assert [event["overrides"] for event in events] == [{"model.depth": 5}, {"model.depth": 4}]

@@ -240,7 +240,7 @@ def test_optuna_hears_of_a_config_without_room_as_of_one_that_is_refused(
 
 def test_a_config_without_room_counts_as_infeasible_alone(faulty: Searched) -> None:
     own = [TrialOutcome(**_of_search(trial)) for trial in faulty.trials.values()]
-    counts = count_trials(own, 2)
+    counts = count_trials(own, {"too_slow": 2})
     assert (counts["infeasible"], counts["failed"], counts["completed"]) == (3, 2, 5)
     assert counts["total"] == 7
 

@@ -5,7 +5,17 @@ from typing import Any
 import pytest
 
 from r2search.config import Misuse, ResourcesConfig
-from r2search.tuning.resources import Workers, plan_workers
+from r2search.tuning.resources import (
+    GPU_PROCESS_MEMORY,
+    GPU_USABLE,
+    HEAP,
+    PROCESS_MEMORY,
+    SHARES,
+    Room,
+    Workers,
+    plan_room,
+    plan_workers,
+)
 
 GIB = 2**30
 PLENTY = 1000 * GIB
@@ -27,8 +37,10 @@ def planned(cpus: float, gpus: float = 0, memory: float = PLENTY, **asked: Any) 
         # What is asked for.
         (16, 0, GIB, {"workers": 3}, Workers(3, 5, 0.0)),
         (2, 0, PLENTY, {"workers": 1}, Workers(1, 2, 0.0)),
-        # One worker a GPU, unless shares are asked for.
-        (16, 2, PLENTY, {}, Workers(2, 8, 1.0)),
+        # Shares of GPUs as trials need them, unless one is asked for.
+        (16, 2, PLENTY, {}, Workers(16, 1, 1.0, SHARES, 2)),
+        (64, 1, PLENTY, {}, Workers(16, 4, 1.0, SHARES, 1)),
+        (16, 2, PLENTY, {"gpu_share": 1}, Workers(2, 8, 1.0)),
         (16, 1, PLENTY, {"gpu_share": 0.5}, Workers(2, 8, 0.5)),
         (16, 1, PLENTY, {"gpu_share": 0.1}, Workers(10, 1, 0.1)),
         (16, 4, PLENTY, {"gpu_share": 2}, Workers(2, 8, 2.0)),
@@ -36,9 +48,9 @@ def planned(cpus: float, gpus: float = 0, memory: float = PLENTY, **asked: Any) 
         # 5 * 0.4 = 2, but a share is of one GPU: two in each.
         (16, 2, PLENTY, {"gpu_share": 0.4}, Workers(4, 4, 0.4)),
         # Every worker needs a core, and the memory limit is for CPUs alone.
-        (2, 8, PLENTY, {}, Workers(2, 1, 1.0)),
-        (16, 2, 0, {}, Workers(2, 8, 1.0)),
-        (16, 2, PLENTY, {"workers": 1}, Workers(1, 16, 1.0)),
+        (2, 8, PLENTY, {}, Workers(2, 1, 1.0, SHARES, 8)),
+        (16, 2, 0, {"gpu_share": 1}, Workers(2, 8, 1.0)),
+        (16, 2, PLENTY, {"workers": 1}, Workers(1, 16, 1.0, SHARES, 2)),
     ],
 )
 def test_workers_fit_what_the_cluster_has(
@@ -54,7 +66,12 @@ def test_workers_fit_what_the_cluster_has(
         (4, 0, {"gpu_share": 0.5}, r"resources\.gpu_share: 0\.5 asked for, but Ray sees no GPU"),
         (4, 1, {"gpu_share": 2}, r"resources\.gpu_share: 2 of 1 GPUs cannot be given"),
         (4, 2, {"gpu_share": 1.5}, r"resources\.gpu_share: 1\.5 of 2 GPUs cannot be given"),
-        (4, 1, {"workers": 2}, r"resources\.workers: 2 asked for, but 1 GPUs hold 1 workers of 1"),
+        (
+            4,
+            1,
+            {"workers": 2, "gpu_share": 1},
+            r"resources\.workers: 2 asked for, but 1 GPUs hold 1 workers of 1",
+        ),
         (
             8,
             2,
@@ -68,3 +85,46 @@ def test_what_can_never_be_given_is_refused_before_ray_waits_for_it(
 ) -> None:
     with pytest.raises(Misuse, match=message):
         planned(cpus, gpus, **asked)
+
+
+def test_as_many_of_the_largest_trials_run_as_there_are_whole_gpus() -> None:
+    assert [planned(16, gpus).largest for gpus in (0, 1, 2)] == [16, 1, 2]
+    assert planned(16, 1, gpu_share=0.5).largest == 2
+
+
+def room(workers: Workers, of_all: float = 0, of_gpu: float = 0, **asked: Any) -> Room:
+    return plan_room(ResourcesConfig(**asked), workers, of_all, of_gpu, "bfloat16")
+
+
+def test_a_worker_has_its_part_of_the_memory_less_what_its_process_takes() -> None:
+    two = planned(2)
+    assert room(two, 16 * GIB).memory == pytest.approx((8 * GIB - PROCESS_MEMORY) / HEAP)
+    assert room(two, 16 * GIB).shares == ()
+    assert 0 < room(two, GIB / 2).memory < GIB  # too little: it is tried all the same
+
+
+def test_a_trial_on_a_gpu_has_the_memory_of_its_share() -> None:
+    whole = GPU_USABLE * 80 * GIB
+    auto, half = room(planned(16, 1), 0, 80 * GIB), room(planned(16, 1, gpu_share=0.5), 0, 80 * GIB)
+    assert auto.memory == pytest.approx(whole - GPU_PROCESS_MEMORY)
+    assert (auto.gpu_memory, auto.shares) == (whole, SHARES)
+    assert half.memory == pytest.approx(whole / 2 - GPU_PROCESS_MEMORY)
+    assert half.shares == ()
+
+
+@pytest.mark.parametrize(("text", "expected"), [("500MB", 500e6), ("4GiB", 4 * GIB), (1e9, 1e9)])
+def test_the_memory_of_a_trial_can_be_limited(text: Any, expected: float) -> None:
+    assert room(planned(2), PLENTY, memory=text).memory == expected
+    assert room(planned(2, 1), 0, 80 * GIB, memory=text).memory == expected
+
+
+@pytest.mark.parametrize(
+    ("memory", "busy", "share"),
+    [(0.1, 0, 1 / 16), (0.3, 0, 1 / 8), (3.0, 0, 1 / 4), (7.5, 0, 1), (9.0, 0, 1), (0.1, 9, 1)],
+)
+def test_the_least_share_that_holds_a_trial_is_its_own(
+    memory: float, busy: float, share: float
+) -> None:
+    # Of 16 GiB: 1 GiB a sixteenth, of which CUDA takes 0.75.
+    gpu = Room(16 * GIB, gpu_memory=16 * GIB, shares=SHARES)
+    assert gpu.share(memory * GIB, busy) == share

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ray.tune.search import Searcher
 
 from r2search.config import Study, TrialConfig
 from r2search.space import contains, trial_config
-from r2search.tuning.budget import Plan
+from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger, read_events
 from r2search.tuning.searcher import MOST_DRAWS, STARTUP_TRIALS, StudySearcher
 
@@ -25,8 +26,24 @@ MakeStudy = Callable[..., Study]
 
 def plan(config: TrialConfig, refuse: Callable[[TrialConfig], bool] = lambda config: False) -> Plan:
     seconds = float(config.model.depth * config.model.base_filters)
-    refusal = "too dear" if refuse(config) else ""
-    return Plan(epochs=EPOCHS, epoch_seconds=seconds, parameters=1, flops=1.0, refusal=refusal)
+    return Plan(
+        epochs=EPOCHS,
+        epoch_seconds=seconds,
+        parameters=1,
+        flops=1.0,
+        memory=10 * config.model.base_filters,
+        micro_batch=3,
+        refusal=Refusal("too_slow", "too dear", seconds) if refuse(config) else None,
+    )
+
+
+def held(config: TrialConfig, limit: float) -> Plan:
+    """The plan where memory holds no network that is deeper than `limit`."""
+    planned = plan(config)
+    if config.model.depth <= limit:
+        return planned
+    excess = config.model.depth / limit - 1
+    return replace(planned, refusal=Refusal("too_large", "too large", excess))
 
 
 def result(epoch: int, value: float) -> dict[str, Any]:
@@ -86,6 +103,7 @@ def test_a_proposal_is_all_that_a_trainable_needs(make_study: MakeStudy, ledger:
         assert config == trial_config(study, proposal["overrides"])
         assert proposal["planned_epochs"] == EPOCHS
         assert proposal["cost"] == plan(config).cost()
+        assert (proposal["micro_batch"], proposal["gpu_share"]) == (3, None)
 
 
 def test_only_a_baseline_inside_the_space_is_told_to_optuna(
@@ -257,6 +275,73 @@ def test_tpe_learns_what_the_budget_refuses(make_study: MakeStudy, ledger: Ledge
         run(searcher, f"more{number}", [0.1] * EPOCHS)
     # Half of the random draws are refused, one for each that fits; TPE does better than that.
     assert ledger.infeasible - before < 20
+
+
+def test_what_is_refused_breaks_a_constraint_of_optuna(bare: Study, ledger: Ledger) -> None:
+    searcher = StudySearcher(bare, lambda c: held(c, 2), ledger)
+    proposals(searcher, 30)
+    refused = [t for t in told(searcher) if any(v > 0 for v in t.constraints.values())]
+    assert {t.state for t in refused} == {TrialState.PRUNED}
+    assert {(t.params["model.depth"], *t.constraints.items()) for t in refused} <= {
+        (3, ("too_large", 0.5)),
+        (4, ("too_large", 1.0)),
+    }
+    assert refused  # by the seed
+    assert ledger.refused["too_large"] == ledger.infeasible
+
+
+def test_a_trial_that_ran_out_of_memory_breaks_it_too(bare: Study, ledger: Ledger) -> None:
+    searcher = StudySearcher(bare, plan, ledger)
+    searcher.suggest("ray1")
+    searcher.on_trial_complete("ray1", {"outcome": "infeasible", "reason": "out of memory"})
+    (trial,) = told(searcher)
+    assert trial.state == TrialState.PRUNED
+    assert trial.constraints["too_large"] > 0
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_when_memory_holds_nothing_the_search_ends(
+    make_study: MakeStudy, ledger: Ledger, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    study = make_study({"search.searcher": kind}).model_copy(update={"baselines": {}})
+    searcher = StudySearcher(study, lambda c: held(c, 0.5), ledger)
+    with caplog.at_level(logging.WARNING):
+        assert searcher.suggest("ray1") == Searcher.FINISHED
+    assert told(searcher) == []
+    (message,) = [r.getMessage() for r in caplog.records]
+    assert message == (
+        f"none of {MOST_DRAWS} draws fits into memory (the last one too large); the search ends"
+    )
+
+
+def test_of_what_is_too_slow_and_too_large_the_cheapest_that_fits_into_memory_runs(
+    bare: Study, ledger: Ledger
+) -> None:
+    def planner(config: TrialConfig) -> Plan:
+        too_large = config.model.base_filters == 4  # and else too slow
+        return held(config, 0.5) if too_large else plan(config, lambda config: True)
+
+    drawn = proposals(StudySearcher(bare, planner, ledger), 3)
+    assert {(o["model.depth"], o["model.base_filters"]) for o in drawn} == {(1, 8)}
+    assert min(ledger.refused["too_large"], ledger.refused["too_slow"]) > 0
+
+
+def test_nothing_is_proposed_while_the_gpus_are_full(bare: Study, ledger: Ledger) -> None:
+    shares = iter([0.5, 1.0, 0.25])
+    searcher = StudySearcher(
+        bare, lambda c: replace(plan(c), gpu_share=next(shares)), ledger, gpus=1
+    )
+    first, second = searcher.suggest("ray1"), searcher.suggest("ray2")  # it waits for a whole GPU
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert (first["gpu_share"], second["gpu_share"]) == (0.5, 1.0)
+    assert searcher.suggest("ray3") is None
+    searcher.on_trial_complete("ray1", result(EPOCHS, 0.5))
+    assert searcher.suggest("ray3") is None
+    searcher.on_trial_complete("ray2", error=True)
+    third = searcher.suggest("ray3")
+    assert isinstance(third, dict)
+    assert third["name"] == "t0003"
 
 
 def test_a_baseline_is_never_refused(make_study: MakeStudy, ledger: Ledger) -> None:
