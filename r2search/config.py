@@ -129,8 +129,8 @@ class TrainConfig(Strict):
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
 
 
-AUTO_TILE = 640  # pixels
-AUTO_OVERLAP = 64  # pixels
+AUTO_TILE = 1024  # pixels
+AUTO_OVERLAP = 96  # pixels
 
 # How a tile is seen for one prediction: quarter turns, then whether mirrored. The mean counts.
 VIEWS = {
@@ -145,19 +145,19 @@ class InferenceConfig(Strict):
 
     tile: Literal["auto"] | Annotated[int, Field(ge=32, le=8192)] = Field(
         "auto",
-        description="largest edge of a tile, pixels; auto: 640 with batch norm, or the patch if "
+        description="largest edge of a tile, pixels; auto: 1024 with batch norm, or the patch if "
         "that is larger; always the patch with other norms",
     )
     overlap: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto",
-        description="pixels shared by neighbouring tiles, at least; auto: 64, or a quarter of the "
+        description="pixels shared by neighbouring tiles, at least; auto: 96, or a quarter of the "
         "tile if that is less",
     )
     test_time: Literal["none", "flips", "symmetries"] = Field(
         "none", description="mean over a tile as it is, mirrored (4 ways) or also turned (8)"
     )
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="tiles predicted together; auto: up to the pixels of one of 640"
+        "auto", description="tiles predicted together; auto: up to the pixels of one of 1024"
     )
     threshold: float = Field(0.5, gt=0.0, lt=1.0, description="foreground from here on")
 
