@@ -216,7 +216,7 @@ def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     place_model(model, hardware)
     config = manifest.config
     preparation = Preparation(config.data, manifest.mean, manifest.std)
-    return Bundle(manifest, Predictor(model, config, preparation, hardware))
+    return Bundle(manifest, Predictor(model, config, preparation, hardware).snapshot())
 
 
 def predict(bundle: str | Path, image: str | Path | NDArray[np.uint8]) -> Prediction:

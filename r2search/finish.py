@@ -121,7 +121,7 @@ def open_test(
 
 def picture(samples: SampleSet, run_dir: Path, best: TrialOutcome) -> list[tuple[str, bytes]]:
     """Captioned PNG sheets of validation images: image, mask, prediction, errors."""
-    predictor = restore(run_dir, best, samples)
+    predictor = restore(run_dir, best, samples).snapshot()
     config = predictor.config
     names = class_names(config.data.labels, samples.classes)
     pictures = []

@@ -42,6 +42,7 @@ def evaluate(
 
     At native resolution, inside the field of view, at the threshold of the config.
     """
+    predictor = predictor.snapshot()
     threshold = predictor.config.inference.threshold
     per_image = []
 
