@@ -15,7 +15,7 @@ from PIL import Image
 
 from r2search.data.samples import SampleSet
 
-WATCHED = ("NetworkTrainable", "ImplicitFunc")  # in the titles of Ray's processes that train
+WATCHED = ("Trainable", "ImplicitFunc")  # in the titles of Ray's processes that train
 
 
 @dataclass(frozen=True)
