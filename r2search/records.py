@@ -41,6 +41,7 @@ class TrialOutcome:
     reports: list[EpochReport] = field(default_factory=list)
     report_times: list[float] = field(default_factory=list)  # seconds since the study began
 
+    waiting: bool = False  # at a rung, until it is among the best that came there
     # Epochs whose weights are left, where those of the best one were lost
     saved: list[int] | None = None
 

@@ -257,9 +257,10 @@ def screen_state(
         value = own.metrics[name] if own else None
         if trial.baseline:
             baselines[trial.trial] = value
-        if trial.outcome is None:
+        if trial.outcome is None and not trial.waiting:
             running.append((trial.trial, len(trial.reports), trial.planned_epochs, value))
     counts = count_trials(trials, ledger.refused)
+    shown = {key: counts[key] for key in ("completed", "stopped", "failed", "infeasible")}
     return ScreenState(
         name=study.name,
         metric=name,
@@ -268,7 +269,7 @@ def screen_state(
         elapsed_s=ledger.elapsed(),
         budget_s=study.budget.time,
         running=running,
-        counts={key: counts[key] for key in ("completed", "stopped", "failed", "infeasible")},
+        counts={"waiting": sum(trial.waiting for trial in trials)} | shown,
         incumbent=(best.trial, report.metrics[name], report.epoch) if best and report else None,
         baselines=baselines,
         second_observer=second,

@@ -136,7 +136,7 @@ def count_trials(trials: list[TrialOutcome], refused: Mapping[str, int]) -> dict
 def account_time(
     trials: list[TrialOutcome], wall: float, search_wall: float, budget: float, workers: int
 ) -> dict[str, float]:
-    """Where the time went, in seconds; goodput is the share of worker time spent training."""
+    """Where the time went, in seconds; goodput is the share of worker time in epochs."""
     train = sum(r.seconds["train"] for t in trials for r in t.reports)
     validate = sum(r.seconds["validate"] for t in trials for r in t.reports)
     return {
@@ -145,7 +145,7 @@ def account_time(
         "search_s": search_wall,
         "train_s": train,
         "validate_s": validate,
-        "goodput": train / (search_wall * workers) if search_wall else 0.0,
+        "goodput": (train + validate) / (search_wall * workers) if search_wall else 0.0,
     }
 
 

@@ -214,7 +214,7 @@ def test_trials_are_counted_by_their_ending_and_baselines_apart() -> None:
     }
 
 
-def test_goodput_is_the_share_of_worker_time_spent_training() -> None:
+def test_goodput_is_the_share_of_worker_time_spent_in_epochs() -> None:
     trials = [trial_of("t0001", [0.5, 0.6]), trial_of("t0002", [0.5], "failed")]
     told = account_time(trials, wall=20.0, search_wall=10.0, budget=30.0, workers=2)
     assert told == {
@@ -223,7 +223,7 @@ def test_goodput_is_the_share_of_worker_time_spent_training() -> None:
         "search_s": 10.0,
         "train_s": 6.0,  # three epochs of 2 s
         "validate_s": 3.0,
-        "goodput": 0.3,  # of 2 workers for 10 s
+        "goodput": 0.45,  # of 2 workers for 10 s
     }
 
 

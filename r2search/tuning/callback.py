@@ -19,6 +19,7 @@ from r2search.tuning.events import Ledger
 from r2search.tuning.trackers import Tracker
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
+KEPT_WAITING = 20  # of trials that wait at a rung; another one that goes on begins anew
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class StudyCallback(Callback):
         self._checkpoints_dir = checkpoints_dir
         self._refresh = refresh
         self._stopping = stopping
+        self._dropped: set[str] = set()  # waiting trials whose checkpoints were not kept
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles a run's parts for its own restore, which is never used
@@ -62,6 +64,9 @@ class StudyCallback(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial.config["name"]
         if name in self._ledger.trials:
+            if self._ledger.trials[name].waiting:
+                self._dropped.discard(name)
+                self._ledger.promote(name)
             return
         facts = {key: trial.config[key] for key in ("baseline", "overrides", "config", "cost")}
         self._ledger.start(trial=name, planned_epochs=trial.config["planned_epochs"], **facts)
@@ -90,6 +95,10 @@ class StudyCallback(Callback):
             return  # asked for, never started
         record = self._ledger.trials[name]
         epochs = len(record.reports)
+        if record.outcome is None and trial.config["until_epoch"] <= epochs < record.planned_epochs:
+            self._ledger.wait(name)
+            self._prune_checkpoints()
+            return
         if epochs >= record.planned_epochs:
             self._ledger.end(name, "completed")
         elif self._stopping():
@@ -117,9 +126,15 @@ class StudyCallback(Callback):
 
     @_never_raises
     def end_running(self) -> None:
-        """The search is over, however it ended: trials that still ran are interrupted."""
+        """The search is over, however it ended: trials that still ran are interrupted, and those
+        that waited are stopped.
+        """
         for name, trial in list(self._ledger.trials.items()):
-            if trial.outcome is None:
+            if trial.waiting:
+                rung = f"waited at epoch {trial.reports[-1].epoch}"
+                self._ledger.end(name, "stopped", f"by {self._study.early_terminate.type}: {rung}")
+                self._close(name)
+            elif trial.outcome is None:
                 self._ledger.end(name, "interrupted", "the study ended")
                 self._close(name)
         self._prune_checkpoints()  # a worker that was stopped may have written since
@@ -142,6 +157,8 @@ class StudyCallback(Callback):
         that left theirs takes their place.
         """
         trial = self._ledger.trials[name]
+        if name in self._dropped:
+            return
         found = weights_by_epoch(self._checkpoints_dir / name)
         best = self._best(trial)
         if best is not None and best.epoch not in found and not trial.failed:
@@ -163,7 +180,12 @@ class StudyCallback(Callback):
         """Keep the weights of the best trials and of the baselines, and the states of trials that
         run or may be continued."""
         metric = self._study.metric
-        ended = [trial for trial in self._ledger.trials.values() if trial.outcome]
+        trials = self._ledger.trials.values()
+        waiting = ranking((trial for trial in trials if trial.waiting), metric.name, metric.goal)
+        for trial in waiting[KEPT_WAITING:]:
+            self._dropped.add(trial.trial)
+            shutil.rmtree(self._checkpoints_dir / trial.trial, ignore_errors=True)
+        ended = [trial for trial in trials if trial.outcome]
         ranked = ranking(ended, metric.name, metric.goal)
         kept = {trial.trial for trial in ranked[:KEPT_CHECKPOINTS]}
         kept |= {trial.trial for trial in ranked if trial.baseline}

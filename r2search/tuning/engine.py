@@ -209,15 +209,15 @@ def _tune_config(
             config, study.budget, slots.workers.largest, images, slots.rate, slots.room
         )
 
-    def name(trial: Any) -> str:
-        return str(trial.config["name"])
+    def name(trial: Any) -> str:  # one for every stretch of a trial between two rungs
+        return f"{trial.config['name']}-{trial.config['until_epoch']}"
 
     return tune.TuneConfig(
         search_alg=StudySearcher(
             study, planner, ledger, run_dir / "study.journal", gpus=slots.workers.capacity
         ),
         scheduler=build_scheduler(study),
-        num_samples=study.budget.trials + len(study.baselines),
+        num_samples=-1,  # the searcher says when it is finished
         max_concurrent_trials=slots.workers.count,
         reuse_actors=True,
         trial_name_creator=name,

@@ -52,6 +52,14 @@ class Ledger:
         self._write({"event": "report", "trial": trial, "worker": worker, **report.to_dict()})
         return True
 
+    def wait(self, trial: str) -> None:
+        """A trial has come to a rung; it may go on later."""
+        self._write({"event": "wait", "trial": trial})
+
+    def promote(self, trial: str) -> None:
+        """A trial that waited goes on."""
+        self._write({"event": "promote", "trial": trial})
+
     def note(self, trial: str, text: str) -> None:
         """Something happened to a trial that changes nothing of it."""
         self._write({"event": "note", "trial": trial, "text": text})
@@ -96,11 +104,17 @@ def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
         trial.reports.append(EpochReport(**facts))
         trial.report_times.append(t)
         trials[event["trial"]] = trial
+    elif kind in ("wait", "promote"):
+        trials[event["trial"]] = replace(trials[event["trial"]], waiting=kind == "wait")
     elif kind == "lost":
         trials[event["trial"]] = replace(trials[event["trial"]], saved=event["saved"])
     elif kind == "end":
         trials[event["trial"]] = replace(
-            trials[event["trial"]], ended=t, outcome=event["outcome"], reason=event["reason"]
+            trials[event["trial"]],
+            ended=t,
+            outcome=event["outcome"],
+            reason=event["reason"],
+            waiting=False,
         )
 
 

@@ -1,4 +1,8 @@
-"""ASHA stops trials; baselines are never stopped."""
+"""Which trials train longer; baselines always train to their end.
+
+`asha` is ours: trials wait at rungs (rungs.py), and the searcher proposes those that go on. The
+others are Ray's schedulers, which stop a trial or let it run.
+"""
 
 import math
 from collections.abc import Callable
@@ -7,6 +11,7 @@ from typing import Any
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from r2search.config import Study
+from r2search.tuning.rungs import Rungs, rung_levels
 
 
 class SparingAsha(AsyncHyperBandScheduler):
@@ -41,7 +46,7 @@ class SparingAsha(AsyncHyperBandScheduler):
         return {**result, self.metric: best}
 
 
-def _asha(study: Study) -> TrialScheduler:
+def _ray_asha(study: Study) -> TrialScheduler:
     return SparingAsha(
         time_attr="epoch",
         metric=study.metric.name,
@@ -53,14 +58,26 @@ def _asha(study: Study) -> TrialScheduler:
     )
 
 
+def _fifo(study: Study) -> TrialScheduler:
+    return FIFOScheduler()  # type: ignore[no-untyped-call]
+
+
 SCHEDULERS: dict[str, Callable[[Study], TrialScheduler]] = {
-    "asha": _asha,
-    "none": lambda study: FIFOScheduler(),  # type: ignore[no-untyped-call]
+    "asha": _fifo,
+    "ray_asha": _ray_asha,
+    "none": _fifo,
 }
 
 
+def build_rungs(study: Study) -> Rungs:
+    """The rungs at which the trials of a study wait; none unless `early_terminate.type` is asha."""
+    settings = study.early_terminate
+    levels = rung_levels(settings.grace_period, settings.reduction_factor, study.budget.max_epochs)
+    return Rungs(levels if settings.type == "asha" else (), settings.reduction_factor)
+
+
 def stopping_epochs(study: Study) -> frozenset[int]:
-    """The epochs after which the scheduler may stop a trial before its end."""
+    """The epochs after which Ray's scheduler may stop a trial before its end."""
     scheduler = build_scheduler(study)
     brackets = scheduler._brackets if isinstance(scheduler, SparingAsha) else []
     return frozenset(math.ceil(level) for bracket in brackets for level, _ in bracket._rungs)

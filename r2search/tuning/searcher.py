@@ -8,6 +8,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from r2search.config import Parameter, Study, TrialConfig, Value
 from r2search.space import as_drawn, draw, suggest_randomly, trial_config
 from r2search.tuning.budget import Plan
 from r2search.tuning.events import Ledger
+from r2search.tuning.scheduler import build_rungs
 
 STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
 MOST_PROPOSALS = 20  # of TPE, refused in a row; then a random draw is taken
@@ -30,11 +32,24 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 log = logging.getLogger(__name__)
 
 
-class StudySearcher(Searcher):
-    """Baselines first, by name; then what Optuna proposes within the limits of cost and memory.
+@dataclass(slots=True)
+class _Run:
+    """A trial that a worker has, from its start or from the rung where it waited."""
 
-    `suggest` returns {name, baseline, overrides, config, cost, planned_epochs, micro_batch,
-    gpu_share} for the trainable; None while the trials that run have all of the GPUs.
+    name: str
+    baseline: bool
+    overrides: dict[str, Any]
+    plan: Plan
+    asked: optuna.Trial | None  # None: not a point of the space
+    epoch: int = 0  # the last one reported
+
+
+class StudySearcher(Searcher):
+    """Baselines first, by name; then trials that may leave their rung; then what Optuna proposes.
+
+    `suggest` returns {name, baseline, overrides, config, cost, planned_epochs, until_epoch,
+    micro_batch, gpu_share} for the trainable; None while the trials that run have all of the GPUs,
+    or decide what comes next.
     """
 
     def __init__(
@@ -56,96 +71,123 @@ class StudySearcher(Searcher):
         )
         self._journal = _journal_study(study, journal) if journal else None
         self._baselines = list(study.baselines)
-        self._asked: dict[str, optuna.Trial] = {}  # Ray's trial id -> Optuna's trial
-        self._best: dict[str, float] = {}
-        self._told: dict[str, int] = {}  # the last epoch that Optuna heard of
-        self._planned: dict[str, int] = {}
+        self._rungs = build_rungs(study)
         self._gpus = gpus
-        self._shares: dict[str, float] = {}  # of GPUs, of the trials that run
+        self._running: dict[str, _Run] = {}  # by Ray's trial id
+        self._waiting: dict[str, _Run] = {}  # by name
+        self._best: dict[str, float] = {}  # by name
         self._drawn = 0
+        self._drawn_all = False
         self._nothing_fits = False  # as the last draws had it
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles a run's parts for its own restore, which is never used
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        if sum(self._shares.values()) >= self._gpus:
+        if sum(run.plan.gpu_share or 0.0 for run in self._running.values()) >= self._gpus:
             return None  # Ray asks again
-        if self._baselines:
-            return self._suggest_baseline(trial_id)
-        if self._drawn >= self._study.budget.trials:
-            return str(Searcher.FINISHED)
-        self._drawn += 1
-        found = self._ask_feasible()
-        if found is None:
-            return str(Searcher.FINISHED)
-        self._asked[trial_id], overrides, plan = found
-        return self._proposal(trial_id, f"t{self._drawn:04d}", False, overrides, plan)
+        run = self._next_baseline() or self._next_promoted() or self._next_drawn()
+        if run is None:
+            return None if self._running else str(Searcher.FINISHED)
+        self._running[trial_id] = run
+        return self._proposal(run)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if trial_id in self._asked and self._is_scored(result):
-            self._report(trial_id, result)
+        if self._is_scored(result):
+            self._report(self._running[trial_id], result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        self._shares.pop(trial_id, None)
-        if trial_id not in self._asked:
-            return  # a baseline outside the space
-        if result and result.get("outcome") == "infeasible":
-            state, value = TrialState.PRUNED, None
-            self._asked[trial_id].set_constraint("too_large", 1.0)  # by how much, nobody knows
-        elif error or not result or not self._is_scored(result):
-            state, value = TrialState.FAIL, None
+        run = self._running.pop(trial_id)
+        scored = not error and result is not None and self._is_scored(result)
+        if scored:
+            assert result is not None
+            self._report(run, result)  # Ray passes the last result on at the end alone
         else:
-            # Ray does not pass the last result of a trial on before its end.
-            best = self._report(trial_id, result)
-            finished = result["epoch"] >= self._planned[trial_id]
-            state = TrialState.COMPLETE if finished else TrialState.PRUNED
-            value = best if finished else None
-        told = self._optuna.tell(self._asked.pop(trial_id), value, state=state)
+            self._rungs.end(run.name)
+        if run.epoch >= run.plan.epochs:
+            self._rungs.end(run.name)
+        elif scored:
+            self._waiting[run.name] = run
+        if run.asked is not None:
+            self._tell(run, run.asked, scored, result or {})
+
+    def _tell(self, run: _Run, asked: optuna.Trial, scored: bool, result: dict[str, Any]) -> None:
+        """Tell Optuna how a trial ended. One that waits is PRUNED too: it would else be evidence
+        against its own neighbourhood; when it goes on it is told as another trial of its config.
+        """
+        state, value = TrialState.FAIL, None
+        if result.get("outcome") == "infeasible":
+            state = TrialState.PRUNED
+            asked.set_constraint("too_large", 1.0)  # over the limit, who knows how far
+        elif scored and run.epoch >= run.plan.epochs:
+            state, value = TrialState.COMPLETE, self._best[run.name]
+        elif scored:
+            state = TrialState.PRUNED
+        told = self._optuna.tell(asked, value, state=state)
         if self._journal is not None:
             self._journal.add_trial(told)
 
     def _is_scored(self, result: dict[str, Any]) -> bool:
         return math.isfinite(result.get(self.metric, math.nan))
 
-    def _report(self, trial_id: str, result: dict[str, Any]) -> float:
-        """Tell the best value so far, the one that the trial is ranked by, and return it."""
+    def _report(self, run: _Run, result: dict[str, Any]) -> None:
+        """Tell the best value so far, the one that the trial is ranked by."""
         keep = max if self.mode == "max" else min
-        value = result[self.metric]
-        best = self._best[trial_id] = keep(value, self._best.get(trial_id, value))
-        if result["epoch"] > self._told.get(trial_id, 0):  # after a restart epochs come again
-            self._told[trial_id] = result["epoch"]
-            self._asked[trial_id].report(best, step=result["epoch"])
-        return float(best)
+        value, epoch = result[self.metric], result["epoch"]
+        best = self._best[run.name] = keep(value, self._best.get(run.name, value))
+        if epoch <= run.epoch:
+            return  # after a restart epochs come again
+        run.epoch = epoch
+        if run.asked is not None:
+            run.asked.report(best, step=epoch)
+        if not run.baseline:
+            self._rungs.report(run.name, epoch, value if self.mode == "max" else -value)
 
-    def _suggest_baseline(self, trial_id: str) -> dict[str, Any]:
+    def _next_baseline(self) -> _Run | None:
+        if not self._baselines:
+            return None
         name = self._baselines.pop(0)
         overrides = self._study.baselines[name].overrides
         plan = self._planner(trial_config(self._study, overrides))
         drawn = as_drawn(self._study, overrides)
-        if drawn is not None:  # a point of the space is evidence for Optuna too
-            self._asked[trial_id] = self._ask(drawn)
-        return self._proposal(trial_id, name, True, overrides, plan)
+        # A point of the space is evidence for Optuna too.
+        return _Run(name, True, overrides, plan, None if drawn is None else self._ask(drawn))
 
-    def _proposal(
-        self, trial_id: str, name: str, baseline: bool, overrides: dict[str, Any], plan: Plan
-    ) -> dict[str, Any]:
-        self._planned[trial_id] = plan.epochs
-        self._shares[trial_id] = plan.gpu_share or 0.0
-        if trial_id in self._asked:
-            self._asked[trial_id].set_user_attr("trial", name)  # as in trials.jsonl
-        config = trial_config(self._study, overrides)
+    def _next_promoted(self) -> _Run | None:
+        name = self._rungs.promotable(last=self._is_exhausted())
+        if name is None:
+            return None
+        epoch, run = self._rungs.promote(name), self._waiting.pop(name)
+        return replace(run, asked=self._ask(run.overrides), epoch=epoch)
+
+    def _next_drawn(self) -> _Run | None:
+        found = None if self._is_exhausted() else self._ask_feasible()
+        if found is None:
+            self._drawn_all = True
+            return None
+        self._drawn += 1
+        asked, overrides, plan = found
+        return _Run(f"t{self._drawn:04d}", False, overrides, plan, asked)
+
+    def _is_exhausted(self) -> bool:
+        return self._drawn_all or self._drawn >= self._study.budget.trials
+
+    def _proposal(self, run: _Run) -> dict[str, Any]:
+        if run.asked is not None:
+            run.asked.set_user_attr("trial", run.name)  # as in trials.jsonl
+        config, planned = trial_config(self._study, run.overrides), run.plan.epochs
         return {
-            "name": name,
-            "baseline": baseline,
-            "overrides": overrides,
+            "name": run.name,
+            "baseline": run.baseline,
+            "overrides": run.overrides,
             "config": config.model_dump(mode="json"),
-            "cost": plan.cost(),
-            "planned_epochs": plan.epochs,
-            "micro_batch": plan.micro_batch,
-            "gpu_share": plan.gpu_share,
+            "cost": run.plan.cost(),
+            "planned_epochs": planned,
+            "until_epoch": planned if run.baseline else self._rungs.until(run.epoch, planned),
+            "micro_batch": run.plan.micro_batch,
+            "gpu_share": run.plan.gpu_share,
         }
 
     def _ask_feasible(self) -> tuple[optuna.Trial, dict[str, Any], Plan] | None:
@@ -154,7 +196,7 @@ class StudySearcher(Searcher):
         TPE learns of what it proposes in vain: left untold, the refused part of a space looks
         unexplored and draws it for ever.
         """
-        random = self._study.search.searcher == "random" or self._drawn <= STARTUP_TRIALS
+        random = self._study.search.searcher == "random" or self._drawn < STARTUP_TRIALS
         for _ in range(0 if random or self._nothing_fits else MOST_PROPOSALS):
             trial = self._optuna.ask()
             overrides = draw(self._study, _suggest_by(trial))

@@ -1,5 +1,6 @@
 """The Ray actor that trains: one process, reused from trial to trial."""
 
+import gc
 import logging
 import os
 import time
@@ -35,7 +36,7 @@ class Shared:
     metric: str
     goal: str
     checkpoints_dir: Path
-    rungs: frozenset[int] = frozenset()  # epochs after which a trial may be stopped
+    rungs: frozenset[int] = frozenset()  # epochs after which Ray's scheduler may stop a trial
     stop_path: Path | None = None  # a file that is there when the study ends
     save_every_s: float = EVERY_S
 
@@ -99,7 +100,7 @@ class NetworkTrainable(tune.Trainable):
         return result | {"worker": worker, "notes": notes}
 
     def _result(self, report: EpochReport) -> dict[str, Any]:
-        done = report.epoch >= self._planned
+        done = report.epoch >= self._until
         return {**report.metrics, "epoch": report.epoch, "report": report.to_dict(), "done": done}
 
     def _begin(self, config: dict[str, Any]) -> None:
@@ -107,6 +108,7 @@ class NetworkTrainable(tune.Trainable):
         self._config = config
         self._name: str = config["name"]
         self._planned: int = config["planned_epochs"]
+        self._until: int = config["until_epoch"]  # it waits there, or is done
         self._trainer = None
         self._unheard = None
         self._setup: dict[str, float] = {}
@@ -125,6 +127,7 @@ class NetworkTrainable(tune.Trainable):
         self._checkpoints.close()
         self._trainer = None
         return_freed_memory()
+        gc.freeze()  # modules, by the hundred thousand: not looked through at every switch
 
     def _next_epoch(self) -> EpochReport:
         """Train an epoch and keep it if it is the best; or repeat what was not heard."""
@@ -185,7 +188,7 @@ class NetworkTrainable(tune.Trainable):
         if report.epoch >= self._planned:
             self._checkpoints.save_best()
             self._checkpoints.flush()
-        elif report.epoch in self.shared.rungs:
+        elif report.epoch >= self._until or report.epoch in self.shared.rungs:
             self._checkpoints.save(trainer.state(), self._unheard)
             self._checkpoints.flush()
 

@@ -17,7 +17,7 @@ name: tiny
 data: {reader: synthetic_retina}
 metric: {name: val/dice_mean, goal: maximize}
 budget: {time: 600s, trials: 30, max_epochs: 4}
-early_terminate: {type: asha, grace_period: 1, reduction_factor: 2}
+early_terminate: {type: ray_asha, grace_period: 1, reduction_factor: 2}
 parameters:
   model:
     parameters:

@@ -11,7 +11,7 @@ import torch
 from r2search.bundle import read_weights, save_weights
 from r2search.config import Study
 from r2search.records import EpochReport
-from r2search.tuning.callback import KEPT_CHECKPOINTS, StudyCallback
+from r2search.tuning.callback import KEPT_CHECKPOINTS, KEPT_WAITING, StudyCallback
 from r2search.tuning.checkpoints import weights_path
 from r2search.tuning.events import Ledger, read_events
 
@@ -45,8 +45,9 @@ class Driver:
             study, ledger, [self.tracker], folder, lambda: None, lambda: False
         )
 
-    def trial(self, name: str, baseline: bool = False) -> Any:
+    def trial(self, name: str, baseline: bool = False, until: int = PLANNED) -> Any:
         facts = {"overrides": {}, "config": {}, "cost": {}, "planned_epochs": PLANNED}
+        facts["until_epoch"] = until
         trial = SimpleNamespace(
             config={"name": name, "baseline": baseline, **facts}, error_file=None
         )
@@ -175,3 +176,42 @@ def test_what_a_worker_notes_is_written_down(
     notes = [e for e in read_events(tmp_path / "trials.jsonl") if e["event"] == "note"]
     assert [note["text"] for note in notes] == ["checkpoint not written: disk full"]
     assert "t0001: checkpoint not written: disk full" in caplog.text
+
+
+def test_a_trial_at_its_rung_waits_with_its_state(driver: Driver) -> None:
+    trial = driver.trial("t0001", until=2)
+    for epoch in (1, 2):
+        driver.report(trial, epoch, 0.5)
+    driver.leave("t0001", 2)
+    driver.callback.on_trial_complete(0, [], trial)
+    record = driver.ledger.trials["t0001"]
+    assert (record.waiting, record.outcome) == (True, None)
+    assert driver.left("t0001") == ["epoch-0002.safetensors", "state-0001.safetensors"]
+    driver.trial("t0001", until=PLANNED)  # it goes on
+    assert not driver.ledger.trials["t0001"].waiting
+
+
+def test_a_trial_that_still_waits_when_the_study_ends_was_stopped(driver: Driver) -> None:
+    trial = driver.trial("t0001", until=2)
+    for epoch in (1, 2):
+        driver.report(trial, epoch, 0.1 * epoch)
+    driver.leave("t0001", 2)
+    driver.callback.on_trial_complete(0, [], trial)
+    driver.callback.end_running()
+    record = driver.ledger.trials["t0001"]
+    assert (record.outcome, record.waiting) == ("stopped", False)
+    assert record.reason.endswith("waited at epoch 2")
+    assert driver.kept_epoch("t0001") == "2"
+
+
+def test_of_many_that_wait_only_the_best_keep_their_files(driver: Driver) -> None:
+    for number in range(KEPT_WAITING + 2):
+        trial = driver.trial(f"t{number}", until=1)
+        driver.report(trial, 1, 0.01 * number)
+        driver.leave(f"t{number}", 1)
+        driver.callback.on_trial_complete(0, [], trial)
+    kept = {path.name for path in driver.folder.iterdir()}
+    assert kept == {f"t{number}" for number in range(2, KEPT_WAITING + 2)}
+    driver.callback.end_running()
+    events = list(read_events(driver.folder.parent / "trials.jsonl"))
+    assert not [event for event in events if event["event"] == "lost"]

@@ -284,7 +284,9 @@ def test_weights_of_an_epoch_that_was_never_reported_are_not_taken_for_the_best(
         checkpoints_dir=tmp_path,
     )
     config = trial_config(study, {"model.base_filters": 2}).model_dump(mode="json")
-    trainable = trainable_of(shared, {"name": "t0001", "config": config, "planned_epochs": 9})
+    trainable = trainable_of(
+        shared, {"name": "t0001", "config": config, "planned_epochs": 9, "until_epoch": 9}
+    )
     ledger = Ledger(tmp_path / "trials.jsonl")
     ledger.start(
         trial="t0001", baseline=False, overrides={}, config=config, cost={}, planned_epochs=9
@@ -314,6 +316,7 @@ def test_a_worker_is_as_good_as_new_for_its_next_trial(searched: Searched, tmp_p
         {
             "name": name,
             "planned_epochs": EPOCHS,
+            "until_epoch": EPOCHS,
             "config": trial_config(searched.study, overrides).model_dump(mode="json"),
         }
         for name, overrides in (

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
 from r2search.config import EarlyTerminateConfig, Study
-from r2search.tuning.scheduler import SCHEDULERS, build_scheduler, stopping_epochs
+from r2search.tuning.scheduler import (
+    SCHEDULERS,
+    build_rungs,
+    build_scheduler,
+    stopping_epochs,
+)
 
 METRIC = "val/dice_mean"
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
@@ -22,7 +27,11 @@ class Run:
     """Trials of one study; `report` gives the scheduler's decision."""
 
     def __init__(self, make_study: MakeStudy, **assigned: Any) -> None:
-        assignments = {"budget.max_epochs": 16, "early_terminate.grace_period": 2} | assigned
+        assignments = {
+            "budget.max_epochs": 16,
+            "early_terminate.type": "ray_asha",
+            "early_terminate.grace_period": 2,
+        } | assigned
         self.scheduler = build_scheduler(make_study(assignments))
         self.trials: dict[str, Any] = {}
 
@@ -133,6 +142,7 @@ def test_trials_are_stopped_only_after_the_epochs_that_are_named(
     make_study: MakeStudy, grace_period: int, factor: int
 ) -> None:
     assigned = {
+        "early_terminate.type": "ray_asha",
         "early_terminate.grace_period": grace_period,
         "early_terminate.reduction_factor": factor,
     }
@@ -149,5 +159,14 @@ def test_trials_are_stopped_only_after_the_epochs_that_are_named(
     assert min(named) == grace_period
 
 
-def test_without_a_scheduler_no_trial_is_stopped(make_study: MakeStudy) -> None:
-    assert stopping_epochs(make_study({"early_terminate.type": "none"})) == frozenset()
+@pytest.mark.parametrize("kind", ["asha", "none"])
+def test_without_a_scheduler_of_ray_no_trial_is_stopped(make_study: MakeStudy, kind: str) -> None:
+    assert stopping_epochs(make_study({"early_terminate.type": kind})) == frozenset()
+
+
+@pytest.mark.parametrize(("kind", "until"), [("asha", 2), ("ray_asha", 16), ("none", 16)])
+def test_trials_wait_at_rungs_only_with_our_own_asha(
+    make_study: MakeStudy, kind: str, until: int
+) -> None:
+    study = make_study({"early_terminate.type": kind, "early_terminate.grace_period": 2})
+    assert build_rungs(study).until(0, 16) == until

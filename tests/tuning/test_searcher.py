@@ -405,3 +405,80 @@ def test_epochs_that_are_trained_again_are_told_once(
     (trial,) = told(searcher)
     assert trial.intermediate_values == {1: 0.3, 2: 0.6, 3: 0.6, 4: 0.7}
     assert not [w for w in recwarn if "already reported" in str(w.message)]
+
+
+@pytest.fixture
+def waiting(make_study: MakeStudy) -> Study:
+    """The study without baselines, whose trials wait at epochs 1 and 2, a half of them for good."""
+    study = make_study({"early_terminate.type": "asha", "budget.trials": 4})
+    return study.model_copy(update={"baselines": {}})
+
+
+def stretch(searcher: StudySearcher, ray_id: str, value: float) -> dict[str, Any]:
+    """A trial trained from where it stood to where it waits, always at the same value."""
+    proposal = searcher.suggest(ray_id)
+    assert isinstance(proposal, dict)
+    searcher.on_trial_complete(ray_id, result(proposal["until_epoch"], value))
+    return proposal
+
+
+def test_a_trial_that_may_leave_its_rung_goes_before_a_new_one(
+    waiting: Study, ledger: Ledger
+) -> None:
+    searcher = StudySearcher(waiting, plan, ledger)
+    first = stretch(searcher, "ray1", 0.9)
+    assert (first["name"], first["until_epoch"], first["planned_epochs"]) == ("t0001", 1, EPOCHS)
+    assert stretch(searcher, "ray2", 0.5)["name"] == "t0002"
+    again = stretch(searcher, "ray3", 0.9)
+    assert (again["name"], again["until_epoch"]) == ("t0001", 2)
+    assert again["config"] == first["config"]
+    assert stretch(searcher, "ray4", 0.4)["name"] == "t0003"
+
+
+def test_when_all_are_drawn_the_best_goes_on_to_its_end(waiting: Study, ledger: Ledger) -> None:
+    searcher = StudySearcher(waiting, plan, ledger)
+    seen: dict[str, int] = {}
+    for number in range(20):
+        proposal = searcher.suggest(f"ray{number}")
+        if proposal == Searcher.FINISHED:
+            break
+        assert isinstance(proposal, dict)
+        seen[proposal["name"]] = proposal["until_epoch"]
+        value = 0.1 * int(proposal["name"][1:])
+        searcher.on_trial_complete(f"ray{number}", result(proposal["until_epoch"], value))
+    assert set(seen) == {"t0001", "t0002", "t0003", "t0004"}
+    assert seen["t0004"] == EPOCHS
+    assert seen["t0001"] == 1
+
+
+def test_a_search_whose_last_trials_run_is_not_finished(waiting: Study, ledger: Ledger) -> None:
+    searcher = StudySearcher(waiting, plan, ledger)
+    for number in range(4):
+        searcher.suggest(f"ray{number}")
+    assert searcher.suggest("ray5") is None  # who goes on is decided by those that run
+    searcher.on_trial_complete("ray0", result(1, 0.5))
+    assert isinstance(searcher.suggest("ray6"), dict)
+
+
+def test_a_trial_that_waits_is_pruned_and_told_again_when_it_went_on(
+    waiting: Study, ledger: Ledger
+) -> None:
+    searcher = StudySearcher(waiting, plan, ledger)
+    for number, value in enumerate((0.9, 0.5, 0.8)):  # the third is the first, from epoch 1 to 2
+        stretch(searcher, f"ray{number}", value)
+    ended = [trial for trial in told(searcher) if trial.user_attrs["trial"] == "t0001"]
+    assert [trial.state for trial in ended] == [TrialState.PRUNED] * 2
+    assert [trial.intermediate_values for trial in ended] == [{1: 0.9}, {2: 0.9}]
+    assert ended[0].params == ended[1].params
+
+
+def test_a_trial_that_failed_waits_nowhere(waiting: Study, ledger: Ledger) -> None:
+    searcher = StudySearcher(waiting, plan, ledger)
+    stretch(searcher, "ray1", 0.9)
+    stretch(searcher, "ray2", 0.5)
+    again = searcher.suggest("ray3")
+    assert isinstance(again, dict)
+    assert again["name"] == "t0001"
+    searcher.on_trial_complete("ray3", None, error=True)
+    names = [stretch(searcher, f"ray{number}", 0.1)["name"] for number in range(4, 6)]
+    assert names == ["t0003", "t0004"]

@@ -59,7 +59,8 @@ def shared(ref: Any, tmp_path: Path) -> Shared:
 
 def proposal(name: str = "t0001", config: TrialConfig = CONFIG, **more: Any) -> dict[str, Any]:
     whole = config.model_dump(mode="json")
-    return {"name": name, "planned_epochs": PLANNED, "config": whole, **more}
+    planned = {"planned_epochs": PLANNED, "until_epoch": PLANNED}
+    return {"name": name, "config": whole, **planned, **more}
 
 
 def begin(shared: Shared, config: dict[str, Any] | None = None) -> NetworkTrainable:
@@ -120,6 +121,20 @@ def test_a_worker_goes_on_within_the_epoch_in_which_another_was_killed(
     assert result["notes"] == []
     found = weights_by_epoch(shared.checkpoints_dir / "t0001")
     assert set(found) == {PLANNED - 1, PLANNED}
+
+
+def test_a_trial_that_waited_goes_on_as_if_it_had_not(
+    shared: Shared, expected: list[EpochReport]
+) -> None:
+    first = begin(shared, proposal(until_epoch=2))
+    results = [first.step() for _ in range(2)]
+    assert [result["done"] for result in results] == [False, True]
+    first.reset_config(proposal("t0002", until_epoch=1))  # another trial in between
+    first.step()
+    first.reset_config(proposal(until_epoch=PLANNED))
+    assert told(first.step()) == expected[1]  # told again: it may not have arrived
+    results += [first.step() for _ in range(PLANNED - 2)]
+    assert [told(result) for result in results] == expected
 
 
 def test_epochs_after_the_last_state_are_trained_again_alike(

@@ -1,0 +1,177 @@
+"""Who waits at a rung and who goes on: successive halving by promotion, without Ray."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r2search.tuning.rungs import Rungs, rung_levels
+
+
+def rungs() -> Rungs:
+    return Rungs((2, 6, 18), reduction_factor=3)
+
+
+def come(table: Rungs, epoch: int, **values: float) -> Rungs:
+    for name, value in values.items():
+        table.report(name, epoch, value)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("grace", "factor", "longest", "levels"),
+    [
+        (2, 3, 40, (2, 6, 18)),
+        (1, 3, 243, (1, 3, 9, 27, 81)),  # Ray's float logarithm loses 81
+        (2, 2, 16, (2, 4, 8)),  # at 16 a trial is over
+        (5, 3, 3, ()),  # shorter than the grace period
+    ],
+)
+def test_rungs_are_exact_powers_below_the_longest_training(
+    grace: int, factor: int, longest: int, levels: tuple[int, ...]
+) -> None:
+    assert rung_levels(grace, factor, longest) == levels
+
+
+def test_a_trial_trains_until_the_next_rung_below_its_own_end() -> None:
+    assert [rungs().until(epoch, 40) for epoch in (0, 1, 2, 6, 18)] == [2, 2, 6, 18, 40]
+    assert rungs().until(2, 6) == 6  # its end; nothing to wait for
+    assert Rungs((), 3).until(0, 40) == 40
+
+
+def test_the_first_to_come_has_no_pass() -> None:
+    table = come(rungs(), 2, a=0.9, b=0.5)
+    assert table.promotable() is None  # two trials say too little
+    table.report("c", 2, 0.4)
+    assert table.promotable() == "a"
+
+
+def test_between_rungs_nobody_waits() -> None:
+    assert come(rungs(), 1, a=0.9, b=0.5, c=0.4).promotable() is None
+    assert come(rungs(), 5, a=0.9, b=0.5, c=0.4).promotable() is None
+
+
+def test_one_in_three_leaves_a_rung() -> None:
+    table = come(rungs(), 2, a=0.1, b=0.2, c=0.3, d=0.15, e=0.05)
+    assert table.promote("c") == 2
+    assert table.promotable() is None
+    table.report("f", 2, 0.0)
+    assert table.promotable() == "b"
+
+
+def test_the_highest_rung_goes_first() -> None:
+    table = come(rungs(), 2, a=0.9, b=0.8, c=0.7, d=0.6, e=0.5, f=0.4, g=0.3, h=0.2, i=0.1)
+    for name in "abc":
+        table.promote(name)
+    come(table, 6, a=0.9, b=0.8)
+    come(table, 2, j=0.95)
+    assert table.promotable() == "j"  # at 6 there are two
+    table.report("c", 6, 0.7)
+    assert table.promotable() == "a"
+
+
+def test_a_trial_is_ranked_by_its_best_epoch_so_far() -> None:
+    table = rungs()
+    table.report("dipping", 1, 0.8)
+    assert come(table, 2, dipping=0.1, b=0.5, c=0.4).promotable() == "dipping"
+
+
+def test_a_value_that_is_not_finite_is_the_worst() -> None:
+    assert come(rungs(), 2, a=math.nan, b=-1.0, c=math.nan).promotable() == "b"
+
+
+def test_a_trial_that_ended_waits_no_more_but_still_counts() -> None:
+    table = come(rungs(), 2, a=0.9, b=0.5, c=0.4)
+    table.end("a")
+    assert table.promotable() is None  # the one place of three was its own
+
+
+def test_an_epoch_that_comes_again_changes_nothing() -> None:
+    table = come(rungs(), 2, a=0.9, b=0.5, c=0.4)
+    table.promote("a")
+    come(table, 2, a=0.9)
+    assert table.promotable() is None
+
+
+def test_when_no_trial_will_come_one_goes_on_to_the_end() -> None:
+    table = come(rungs(), 2, a=0.9)
+    assert table.promotable() is None
+    assert table.promotable(last=True) == "a"
+    table.promote("a")
+    table.report("a", 6, 0.9)
+    assert table.promotable(last=True) == "a"
+
+
+Curves = st.lists(st.lists(st.floats(0, 1), min_size=20, max_size=20), min_size=1, max_size=25)
+
+
+def replay(curves: list[list[float]], table: Rungs) -> list[tuple[str, int]]:
+    """One worker, who takes whoever may go on before a new trial; gives (trial, epoch)s trained."""
+    trained = []
+    fresh = [str(n) for n in range(len(curves))]
+    while True:
+        name, epoch = table.promotable(last=not fresh), 0
+        if name is not None:
+            epoch = table.promote(name)
+        elif fresh:
+            name = fresh.pop(0)
+        else:
+            return trained
+        until = table.until(epoch, 20)
+        for new in range(epoch + 1, until + 1):
+            trained.append((name, new))
+            table.report(name, new, curves[int(name)][new - 1])
+        if until == 20:
+            table.end(name)
+
+
+@given(Curves)
+def test_no_trial_ends_below_the_grace_period(curves: list[list[float]]) -> None:
+    trained = replay(curves, rungs())
+    assert {(str(n), 2) for n in range(len(curves))} <= set(trained)
+
+
+@given(Curves)
+def test_one_trial_is_always_trained_to_its_end(curves: list[list[float]]) -> None:
+    assert 20 in {epoch for _, epoch in replay(curves, rungs())}
+
+
+@given(Curves)
+def test_who_leaves_a_rung_is_among_the_best_third_of_those_that_came(
+    curves: list[list[float]],
+) -> None:
+    trained = replay(curves, rungs())
+    for level in (2, 6, 18):
+        came: list[float] = []
+        for name, epoch in trained:
+            best = max(curves[int(name)][:level])
+            if epoch == level:
+                came.append(best)
+            if epoch == level + 1:
+                least = 1 if len(came) < 3 else math.ceil(len(came) / 3)
+                assert sum(other > best for other in came) < least
+
+
+@given(Curves)
+def test_no_epoch_is_trained_twice(curves: list[list[float]]) -> None:
+    trained = replay(curves, rungs())
+    assert len(set(trained)) == len(trained)
+
+
+@given(Curves)
+def test_the_same_reports_give_the_same_table(curves: list[list[float]]) -> None:
+    table, again = rungs(), rungs()
+    waits: set[str] = set()
+    for name, epoch in replay(curves, table):
+        if name in waits:  # it went on, so it had been promoted
+            again.promote(name)
+            waits.remove(name)
+        again.report(name, epoch, curves[int(name)][epoch - 1])
+        if epoch in (2, 6, 18):
+            waits.add(name)
+        if epoch == 20:
+            again.end(name)
+    assert [again.promotable(last) for last in (False, True)] == [
+        table.promotable(last) for last in (False, True)
+    ]
