@@ -241,7 +241,8 @@ def test_nothing_of_rays_stays_in_the_run_folder(searched: Searched) -> None:
 def test_a_search_that_is_stopped_ends_its_trials_as_interrupted(
     searched: Searched, make_study: MakeStudy, tmp_path: Path
 ) -> None:
-    study = make_study({"budget.max_epochs": 1000}, SPACE).model_copy(update={"baselines": {}})
+    assigned = {"budget.max_epochs": 1000, "early_terminate.type": "none"}
+    study = make_study(assigned, SPACE).model_copy(update={"baselines": {}})
     notes = searched.run(
         tmp_path / "run",
         study,
