@@ -137,7 +137,7 @@ def test_a_duration_that_is_none_is_answered_with_examples(tmp_path: Path) -> No
     ("key", "value", "answer"),
     [
         ("search.searcher", "tpw", "did you mean 'tpe'? known: random, tpe"),
-        ("early_terminate.type", "hyperband", "known: asha, none"),
+        ("early_terminate.type", "hyperband", "known: asha, none, ray_asha"),
         ("metric.goal", "maximise", "did you mean 'maximize'? known: maximize, minimize"),
         ("data.split", "by_eye", "known: by_subject, within_subject"),
     ],

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import torch
 from optuna.storages.journal import JournalFileBackend
 
 from r2search.bundle import read_weights
@@ -16,7 +17,7 @@ from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
 from r2search.records import TrialOutcome
 from r2search.summary import count_trials
-from r2search.train.hardware import detect
+from r2search.train.hardware import apply, detect
 from r2search.train.trainer import Trainer
 from r2search.tuning.checkpoints import TrialCheckpoints, weights_by_epoch
 from r2search.tuning.engine import Slots, ray_session, search
@@ -67,7 +68,11 @@ MakeStudy = Callable[..., Study]
 
 
 def planting(shared: Shared) -> type[NetworkTrainable]:
-    """The trainable of a study, in whose steps happens what the names of its trials say."""
+    """The trainable of a study, in whose steps happens what the names of its trials say.
+
+    It saves its state after every epoch.
+    """
+    shared = replace(shared, rungs=frozenset(range(1, EPOCHS)))
 
     class Planted(sharing(shared)):  # type: ignore[misc]  # sent to the worker whole
         def setup(self, config: dict[str, Any]) -> None:
@@ -169,8 +174,13 @@ def faulty(
 def undisturbed(noise: SampleSet, trial: TrialOutcome) -> list[dict[str, float]]:
     """The metrics of a training of the same config that nothing disturbs."""
     config = TrialConfig.model_validate(trial.config)
-    trainer = Trainer(config, noise, horizon=EPOCHS, hardware=detect(config.train, threads=1))
-    return [trainer.run_epoch().metrics for _ in range(EPOCHS)]
+    hardware, before = detect(config.train, threads=1), torch.get_num_threads()
+    trainer = Trainer(config, noise, horizon=EPOCHS, hardware=hardware)
+    apply(hardware)  # in float32, two threads add up in another order
+    try:
+        return [trainer.run_epoch().metrics for _ in range(EPOCHS)]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_study_goes_on_whatever_happens_to_a_trial(faulty: Searched) -> None:
