@@ -292,7 +292,8 @@ class ResourcesConfig(Strict):
 
 class EarlyTerminateConfig(Strict):
     type: Literal["asha", "ray_asha", "none"] = Field(
-        "asha", description="asha: trials wait at rungs, the best go on; ray_asha: the rest stop"
+        "ray_asha",
+        description="asha: trials wait at rungs, the best go on; ray_asha: the rest stop",
     )
     grace_period: int = Field(2, ge=1, description="epochs that every trial gets")
     reduction_factor: int = Field(3, ge=2, description="one in so many passes a rung")
