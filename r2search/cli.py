@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -191,11 +191,7 @@ def _needs_search(error: ModuleNotFoundError) -> Misuse:
     )
 
 
-Command = tuple[
-    Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str, str
-]
-# name: what runs, what adds the flags, one line, description, examples
-COMMANDS: dict[str, Command] = {
+COMMANDS: dict[str, flags.Command] = {
     "tune": (_tune, flags.add_tune, *manual.TUNE),
     "train": (_train, flags.add_train, *manual.TRAIN),
     "predict": (_predict, flags.add_predict, *manual.PREDICT),

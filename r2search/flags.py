@@ -12,6 +12,10 @@ from r2search.strict import parse_duration
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own commands read it, too
 
+# Of each command: what runs, what adds the flags, one line, description, examples.
+Command = tuple[
+    Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str, str
+]
 
 RUN_DIR = "run folder to make (default: runs/NAME-DATE-TIME)"
 

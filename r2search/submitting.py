@@ -159,11 +159,8 @@ def _say(text: str) -> None:
 
 
 WAYS_ON = ("follow", "status", "stop", "fetch")
-Command = tuple[
-    Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str, str
-]
 # As COMMANDS of r2search.cli, and part of it.
-COMMANDS: dict[str, Command] = {
+COMMANDS: dict[str, flags.Command] = {
     "job submit": (_submit, flags.add_submit, *manual_jobs.SUBMIT),
     "job follow": (_follow, flags.add_job, *manual_jobs.FOLLOW),
     "job status": (_status, flags.add_status, *manual_jobs.STATUS),

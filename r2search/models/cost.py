@@ -184,9 +184,10 @@ def epoch_seconds(config: TrialConfig, validation_pixels: int, rate: Rate) -> fl
     """Predicted seconds of one epoch on one worker: training, then validation by tiles.
 
     A training step is three forward passes (one forward; backward is one for the inputs and one
-    for the weights). `validation_pixels` are those of the images as prepared. Overlapping tiles
-    see a pixel (tile / (tile - overlap))**2 times, and each so often as there are views. Norms
-    count also where predicting folds them away: the rate is that of training.
+    for the weights), or four where blocks are computed again for it. `validation_pixels` are
+    those of the images as prepared. Overlapping tiles see a pixel (tile / (tile - overlap))**2
+    times, and each so often as there are views. Norms count also where predicting folds them
+    away: the rate is that of training.
     """
     patch, tile = config.patch, config.tile
     trained = _seconds(model_cost(config.model, patch, patch), rate)
@@ -194,7 +195,8 @@ def epoch_seconds(config: TrialConfig, validation_pixels: int, rate: Rate) -> fl
     patches = ceil(config.train.epoch_pixels / patch**2)
     whole = config.data.resize != "native" and config.data.resize <= tile
     tiles = validation_pixels / (tile - (0 if whole else config.overlap)) ** 2
-    return 3 * patches * trained + tiles * len(VIEWS[config.inference.test_time]) * predicted
+    passes = 4 if config.train.checkpoint_activations else 3
+    return passes * patches * trained + tiles * len(VIEWS[config.inference.test_time]) * predicted
 
 
 def _seconds(cost: Cost, rate: Rate) -> float:

@@ -1,6 +1,5 @@
 """Which configs fit a budget and a worker, and how long each may train. Pure arithmetic."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,16 +106,3 @@ def _refusal(memory: float, room: float, seconds: float, limit: float) -> Refusa
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def trials_within(plans: Sequence[Plan], budget: BudgetConfig, workers: int) -> dict[str, float]:
-    """How many trials a search holds if all were as the cheapest, median or dearest of `plans`.
-
-    Each trained to its end; refused ones are left out. Empty when all are.
-    """
-    seconds = sorted(plan.epochs * plan.epoch_seconds for plan in plans if not plan.refusal)
-    if not seconds:
-        return {}
-    places = {"cheapest": 0, "median": len(seconds) // 2, "dearest": -1}
-    worker_seconds = search_seconds(budget) * workers
-    return {name: worker_seconds / seconds[place] for name, place in places.items()}

@@ -91,7 +91,11 @@ def measure_slots(study: Study, run_dir: Path) -> Slots:
         check_nodes(study.fixed.data, run_dir)
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     workers = plan_workers(
-        study.resources, have.get("CPU", 1), have.get("GPU", 0), have.get("memory", 0)
+        study.resources,
+        have.get("CPU", 1),
+        have.get("GPU", 0),
+        have.get("memory", 0),
+        max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]),  # type: ignore[no-untyped-call]
     )
     probe = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus)(_measure)
     found = ray.get(probe.remote(study.fixed, workers.threads))

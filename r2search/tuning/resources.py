@@ -49,8 +49,10 @@ class Room:
         return self.shares[-1]
 
 
-def plan_workers(config: ResourcesConfig, cpus: float, gpus: float, memory: float) -> Workers:
-    """Slots for what the cluster has: `cpus`, `gpus`, `memory` in bytes.
+def plan_workers(
+    config: ResourcesConfig, cpus: float, gpus: float, memory: float, node_cpus: float = inf
+) -> Workers:
+    """Slots for what the cluster has: `cpus`, `gpus`, `memory` in bytes; `node_cpus` at one node.
 
     One thread a worker: it does 57 % of what two do (docs/experiments.md), so that two workers of
     one thread train more than one of two. On GPUs, `auto` gives each trial the share that its
@@ -83,7 +85,7 @@ def plan_workers(config: ResourcesConfig, cpus: float, gpus: float, memory: floa
                 f"resources.workers: {count} asked for, but {gpus:g} GPUs hold {slots} workers "
                 f"of {least:g} GPU each; lower it, or resources.gpu_share"
             )
-    threads = max(1, cores // count)
+    threads = max(1, int(min(cores // count, node_cpus)))  # for more Ray would wait for ever
     return Workers(count, threads, share, shares, gpus if shares else inf)
 
 

@@ -152,6 +152,17 @@ def test_an_epoch_takes_three_forward_passes_a_patch_and_one_a_validation_pixel(
     assert seconds == pytest.approx(flops / 1e9 + elements / 1e8)
 
 
+def test_blocks_that_are_computed_again_cost_a_fourth_pass() -> None:
+    rate = Rate(flops_per_s=1e9, elements_per_s=1e8)
+    plain, again = (
+        epoch_seconds(
+            TrialConfig.model_validate({"train": {"checkpoint_activations": on}}), 0, rate
+        )
+        for on in (False, True)
+    )
+    assert again == pytest.approx(plain * 4 / 3)
+
+
 @pytest.mark.parametrize(("test_time", "views"), [("flips", 4), ("symmetries", 8)])
 def test_validation_costs_a_forward_pass_for_each_view_of_an_image(
     test_time: str, views: int

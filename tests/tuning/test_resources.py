@@ -87,6 +87,11 @@ def test_what_can_never_be_given_is_refused_before_ray_waits_for_it(
         planned(cpus, gpus, **asked)
 
 
+def test_a_worker_asks_for_no_more_threads_than_a_node_has() -> None:
+    assert plan_workers(ResourcesConfig(workers=1), 16, 0, 64e9, node_cpus=8).threads == 8
+    assert plan_workers(ResourcesConfig(workers=8), 16, 0, 64e9, node_cpus=8).threads == 2
+
+
 def test_as_many_of_the_largest_trials_run_as_there_are_whole_gpus() -> None:
     assert [planned(16, gpus).largest for gpus in (0, 1, 2)] == [16, 1, 2]
     assert planned(16, 1, gpu_share=0.5).largest == 2
