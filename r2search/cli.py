@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from r2search import __version__, flags, manual, manual_jobs, submitting
-from r2search.config import DataConfig, Misuse, TrialConfig, hint
+from r2search.config import DataConfig, Misuse, Study, TrialConfig, hint
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,13 +81,33 @@ def build_parser() -> argparse.ArgumentParser:
 def _tune(options: argparse.Namespace) -> int:
     from r2search.space import load_study
 
-    study = load_study(options.space, flags.assignments(options))
+    if options.resume:
+        out, study = Path(options.resume), _resumed(options)
+    else:
+        study = load_study(options.space, flags.assignments(options))
+        out = Path(options.out) if options.out else _new_run_dir(study.name)
     try:
         from r2search.study import run_study
     except ModuleNotFoundError as error:
         raise _needs_search(error) from None
-    out = Path(options.out) if options.out else _new_run_dir(study.name)
-    return exit_code(run_study(study, out, tracking=options.wandb, command=options.command_line))
+    summary = run_study(
+        study,
+        out,
+        tracking=options.wandb,
+        command=options.command_line,
+        resume=options.resume is not None,
+    )
+    return exit_code(summary)
+
+
+def _resumed(options: argparse.Namespace) -> Study:
+    """The study of a run folder, its budget extended."""
+    from r2search.space import load_study
+
+    path = Path(options.resume) / "space.yaml"
+    if not path.is_file():
+        raise Misuse(f"--resume {options.resume}: holds no space.yaml; name the folder of a study")
+    return flags.extended(load_study(path), options)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -111,10 +131,10 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def exit_code(summary: dict[str, Any]) -> int:
-    """0 completed, 1 failed or partial, 128 and the signal's number when it was interrupted."""
+    """0 completed, 1 failed, 3 partial; 128 and the signal's number when it was interrupted."""
     if summary["signal"] is not None:
         return 128 + int(summary["signal"])
-    return 0 if summary["status"] == "completed" else 1
+    return {"completed": 0, "partial": 3}.get(summary["status"], 1)
 
 
 def _predict(options: argparse.Namespace) -> int:

@@ -68,7 +68,7 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
     test, pictures = None, []
     if best is not None:
         refresh("testing")
-        test = open_test(samples, run_dir, trials, best)
+        test = open_test(trained, trials, best)
         pictures = picture(samples, run_dir, best)
     refresh("reporting")
     summary = summarize_study(
@@ -101,21 +101,35 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
 
 
 def open_test(
-    samples: SampleSet, run_dir: Path, trials: list[TrialOutcome], best: TrialOutcome
+    trained: Trained, trials: list[TrialOutcome], best: TrialOutcome
 ) -> dict[str, Any] | None:
-    """Score the incumbent and every baseline on the test split, once; None if it is empty."""
+    """Score the incumbent and every baseline on the test split; None if it is empty.
+
+    Weights that were scored before keep their score: a study that goes on opens the split again
+    only for what it found since, and `opened` says how often that was.
+    """
+    samples, ledger, metric = trained.samples, trained.ledger, trained.study.metric
     if not samples.test:
         return None
     baselines = [trial for trial in trials if trial.baseline]
-    scored: dict[str, dict[str, float] | None] = {trial.trial: None for trial in baselines}
-    for trial in {trial.trial: trial for trial in [best, *baselines]}.values():
-        if trial.eligible:
-            metrics, _ = evaluate(restore(run_dir, trial, samples), samples.test)
-            scored[trial.trial] = metrics
+    epochs = {
+        trial.trial: report.epoch
+        for trial in [best, *baselines]
+        if trial.eligible and (report := trial.best(metric.name, metric.goal))
+    }
+    new = {}
+    for trial in trials:
+        key = trial.trial, epochs.get(trial.trial, 0)
+        if trial.trial in epochs and key not in ledger.tested:
+            new[key], _ = evaluate(restore(trained.run_dir, trial, samples), samples.test)
+    if new:
+        ledger.test(new)
+    scored = {name: ledger.tested[name, epoch] for name, epoch in epochs.items()}
     return {
         "incumbent": scored[best.trial],
-        "baselines": {trial.trial: scored[trial.trial] for trial in baselines},
+        "baselines": {trial.trial: scored.get(trial.trial) for trial in baselines},
         "second_observer": second_observer(samples.test, samples.classes),
+        "opened": ledger.openings,
     }
 
 

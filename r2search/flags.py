@@ -3,11 +3,12 @@
 import argparse
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from r2search.config import Misuse
+from r2search.config import BudgetConfig, Misuse, Study
 from r2search.strict import parse_duration
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own commands read it, too
@@ -20,14 +21,22 @@ Command = tuple[
 RUN_DIR = "run folder to make (default: runs/NAME-DATE-TIME)"
 
 
-def _add_study(command: argparse.ArgumentParser, out: str = RUN_DIR) -> None:
+def _add_study(
+    command: argparse.ArgumentParser, out: str = RUN_DIR, *, resume: bool = False
+) -> None:
     study = command.add_argument_group("study")
-    study.add_argument(
+    which = study.add_mutually_exclusive_group(required=True)
+    which.add_argument(
         "--space",
-        required=True,
         metavar="FILE",
         help="space file: a path, or a name in search_spaces/ (its README has the grammar)",
     )
+    if resume:
+        which.add_argument(
+            "--resume",
+            metavar="RUN",
+            help="go on with the study in this run folder; --time +30m or --trials +50 extends it",
+        )
     study.add_argument("--data", metavar="FOLDER", help="the images (default: the space file's)")
     study.add_argument(
         "--reader",
@@ -43,12 +52,16 @@ def _add_study(command: argparse.ArgumentParser, out: str = RUN_DIR) -> None:
     study.add_argument("--out", metavar="DIR", help=out)
 
 
-def add_tune(command: argparse.ArgumentParser, out: str = RUN_DIR) -> None:
-    _add_study(command, out)
+def add_tune(command: argparse.ArgumentParser) -> None:
+    _add_study(command, resume=True)
+    _add_search(command)
+
+
+def _add_search(command: argparse.ArgumentParser) -> None:
     budget = command.add_argument_group("budget", "default: what the space file says")
     budget.add_argument("--time", type=_time, help="wall clock of the whole study: 90s, 20m, 1h30m")
     budget.add_argument(
-        "--trials", type=_count(1), metavar="N", help="most trials beside the baselines"
+        "--trials", type=_trials, metavar="N", help="most trials beside the baselines"
     )
     budget.add_argument("--workers", type=_count(1), metavar="N", help="trials trained at a time")
     tracking = command.add_argument_group("tracking")
@@ -118,7 +131,8 @@ def add_fetch(command: argparse.ArgumentParser) -> None:
 
 def add_submit(command: argparse.ArgumentParser) -> None:
     add_cluster(command)
-    add_tune(command, "run folder to make, on storage that all nodes share; must be given")
+    _add_study(command, "run folder to make, on storage that all nodes share; must be given")
+    _add_search(command)
 
 
 def add_cluster(command: argparse.ArgumentParser) -> None:
@@ -153,7 +167,8 @@ def add_results(command: argparse.ArgumentParser) -> None:
 
 def add_slurm(command: argparse.ArgumentParser) -> None:
     add_nodes(command)
-    add_tune(command)
+    _add_study(command)
+    _add_search(command)
 
 
 def add_nodes(command: argparse.ArgumentParser) -> None:
@@ -191,14 +206,52 @@ def _count(least: int) -> Callable[[str], int]:
     return parse
 
 
-def _time(text: str) -> float:
+@dataclass(frozen=True)
+class More:
+    """What a plus before a number means: so much on top of what a study had."""
+
+    value: float
+
+
+def _time(text: str) -> float | More:
     try:
-        seconds = float(parse_duration(text))
+        seconds = float(parse_duration(text.removeprefix("+")))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from None
     if seconds <= 0:
         raise argparse.ArgumentTypeError(f"must be longer than {text!r}")
-    return seconds
+    return More(seconds) if text.startswith("+") else seconds
+
+
+def _trials(text: str) -> int | More:
+    count = _count(1)(text.removeprefix("+"))
+    return More(count) if text.startswith("+") else count
+
+
+def extended(study: Study, options: argparse.Namespace) -> Study:
+    """The study of `--resume`, with what its flags add to the budget."""
+    named = [
+        flag for flag in ("data", "reader", "seed", "out") if getattr(options, flag) is not None
+    ]
+    if named or options.set:
+        raise Misuse(
+            f"--{(named or ['set'])[0]}: --resume goes on with a study as it was; --time +30m and "
+            "--trials +50 extend it, --workers and --wandb may differ"
+        )
+    budget = study.budget.model_dump()
+    for flag in ("time", "trials"):
+        given = getattr(options, flag)
+        if given is not None and not isinstance(given, More):
+            raise Misuse(f"--{flag}: beside --resume write how much more, as in --{flag} +30")
+        if given is not None:
+            budget[flag] += given.value
+    workers = study.resources.workers if options.workers is None else options.workers
+    return study.model_copy(
+        update={
+            "budget": BudgetConfig.model_validate(budget),
+            "resources": study.resources.model_copy(update={"workers": workers}),
+        }
+    )
 
 
 def assignments(options: argparse.Namespace) -> dict[str, Any]:
@@ -210,6 +263,8 @@ def assignments(options: argparse.Namespace) -> dict[str, Any]:
     flags |= {"trials": "budget.trials", "workers": "resources.workers"}
     for flag, key in flags.items():
         value = getattr(options, flag, None)
+        if isinstance(value, More):
+            raise Misuse(f"--{flag} +: only beside --resume; write it without the plus")
         if value is not None:
             given[key] = value
     for item in options.set:

@@ -2,6 +2,7 @@
 
 EXIT_CODES = """exit codes:
   0  completed      1  failed      2  misuse: nothing was started
+  3  an error ended the search early, and there is a result
   130, 143  interrupted by Ctrl-C or SIGTERM; what was finished is kept
 """
 
@@ -39,6 +40,10 @@ Ctrl-C ends the search and still writes all of that; a second one ends it at onc
       your own: MY_FOLDER/images/a.png with MY_FOLDER/masks/a.png, and so on
   r2search tune --space retina.yaml --set model.block=conv --set budget.max_epochs=20
       the same study with one setting fixed and another changed
+  r2search tune --resume RUN
+      go on with a study that was interrupted; RUN is its run folder
+  r2search tune --resume RUN --time +30m
+      search half an hour longer
 
 `python launch/tune.py ...` is the same command.
 

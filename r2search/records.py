@@ -41,9 +41,15 @@ class TrialOutcome:
     reports: list[EpochReport] = field(default_factory=list)
     report_times: list[float] = field(default_factory=list)  # seconds since the study began
 
-    waiting: bool = False  # at a rung, until it is among the best that came there
+    # At a rung, until it is among the best that came there; still so when the study has ended
+    waiting: bool = False
     # Epochs whose weights are left, where those of the best one were lost
     saved: list[int] | None = None
+
+    @property
+    def may_go_on(self) -> bool:
+        """It was cut off, or waited at a rung, when the study ended."""
+        return self.outcome == "interrupted" or (self.outcome == "stopped" and self.waiting)
 
     @property
     def failed(self) -> bool:

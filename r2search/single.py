@@ -11,8 +11,9 @@ from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.models.cost import model_cost
 from r2search.report.screen import print_summary
+from r2search.rundir import RECORD, claim, open_run
 from r2search.space import trial_config
-from r2search.study import claim, open_run, prepare
+from r2search.study import prepare
 from r2search.train.hardware import apply, detect
 from r2search.train.micro_batches import is_out_of_memory
 from r2search.train.trainer import Trainer
@@ -76,7 +77,7 @@ def _open_ledger(run_dir: Path, config: TrialConfig) -> Ledger:
     """The record of a study with one trial, which begins now."""
     patch = config.patch
     cost = model_cost(config.model, patch, patch)
-    ledger = Ledger(run_dir / "trials.jsonl")
+    ledger = Ledger(run_dir / RECORD)
     ledger.start(
         trial=TRIAL,
         baseline=False,

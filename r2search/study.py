@@ -11,13 +11,13 @@ from rich.console import Console
 from r2search.config import Misuse, Study, hint
 from r2search.data import load, resolve
 from r2search.data.samples import SampleSet
-from r2search.environment import machine, revision, versions
-from r2search.finish import Trained, finish, write_json
+from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.records import TrialOutcome
 from r2search.report.screen import Screen, ScreenState, print_summary
+from r2search.rundir import claim, hold, open_ledger, open_run
 from r2search.selection import eligible, incumbent
-from r2search.space import dump_study, require_something_to_search
+from r2search.space import require_something_to_search
 from r2search.summary import count_trials, second_observer
 from r2search.train.metrics import METRICS
 from r2search.tuning.budget import search_seconds
@@ -37,18 +37,21 @@ def run_study(
     tracking: Tracking = "offline",
     command: str = "",
     console: Console | None = None,
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Search, test the best once, export it, report. Returns what summary.json holds.
 
-    Raises Misuse, before anything is started, for bad data, a bad space or a run folder in use.
+    `resume`: go on with the study in `run_dir`, from its record. Raises Misuse, before anything is
+    started, for bad data, a bad space or a run folder in use.
     """
     require_something_to_search(study)
     study, samples = prepare(study)
-    run_dir = claim(run_dir)
+    run_dir = claim(run_dir, resume)
+    lock = hold(run_dir)
     console = console or Console()
     facts = open_run(study, run_dir, command)
-    ledger = Ledger(run_dir / "trials.jsonl")
-    with Interrupt() as interrupt, Screen(console) as screen:
+    ledger = open_ledger(run_dir, samples)
+    with lock, Interrupt() as interrupt, Screen(console) as screen:
         show = _shower(study, samples, ledger, screen)
         show("starting")
         mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
@@ -109,7 +112,10 @@ def _search(
             interrupt.arm()
             show("calibrating")
             slots = measure_slots(study, run_dir)
-            note_study(study, samples, ledger, slots)
+            if ledger.past:
+                ledger.resume(budget=study.budget.model_dump(), workers=slots.workers.count)
+            else:
+                note_study(study, samples, ledger, slots)
             show("searching")
             began = ledger.elapsed()
             search(study, samples, samples_ref, slots, run_dir, ledger, trackers, show, stopping)
@@ -156,31 +162,6 @@ def channels_of(study: Study) -> set[str]:
     named = {str(b.overrides[key]) for b in study.baselines.values() if key in b.overrides}
     plain = set() if drawn else {study.fixed.data.channels}
     return drawn | named | plain
-
-
-def claim(run_dir: Path) -> Path:
-    """Make the run folder; Misuse when something is in it already."""
-    run_dir = run_dir.resolve()
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise Misuse(f"--out {run_dir}: not an empty folder; name a new one")
-    try:
-        (run_dir / "checkpoints").mkdir(parents=True)
-    except OSError as error:
-        raise Misuse(f"--out {run_dir}: cannot be made ({error.strerror}); name another") from None
-    return run_dir
-
-
-def open_run(study: Study, run_dir: Path, command: str) -> dict[str, Any]:
-    """Write down what is about to run: space.yaml and environment.json."""
-    (run_dir / "space.yaml").write_text(dump_study(study), encoding="utf-8")
-    facts: dict[str, Any] = {
-        "command": command,
-        "versions": versions(),
-        "revision": revision(),
-        "hardware": machine(),
-    }
-    write_json(run_dir / "environment.json", facts | {"seed": study.search.seed})
-    return facts
 
 
 def open_trackers(
@@ -269,7 +250,8 @@ def screen_state(
         elapsed_s=ledger.elapsed(),
         budget_s=study.budget.time,
         running=running,
-        counts={"waiting": sum(trial.waiting for trial in trials)} | shown,
+        counts={"waiting": sum(trial.waiting and trial.outcome is None for trial in trials)}
+        | shown,
         incumbent=(best.trial, report.metrics[name], report.epoch) if best and report else None,
         baselines=baselines,
         second_observer=second,

@@ -13,15 +13,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from r2search.bundle import load_bundle
+from r2search.bundle import WEIGHTS, load_bundle
 from r2search.cli import main
 from r2search.config import DataConfig
 from r2search.data import load
 from r2search.data.samples import Sample
-from r2search.finish import restore, sample_sheet
+from r2search.finish import Trained, open_test, restore, sample_sheet
 from r2search.report.pictures import CLASSES, ERRORS
+from r2search.space import load_study
 from r2search.train.trainer import evaluate
-from r2search.tuning.events import read_trials
+from r2search.tuning.events import Ledger, read_trials
 
 ORGANS = Path(__file__).parents[1] / "../shared/data/totalsegmentator_sample"
 
@@ -155,3 +156,29 @@ def test_organs_of_a_real_volume_are_trained_and_predicted_by_their_labels(tmp_p
     )
     assert mask.shape == scan.shape
     assert {0} < set(np.unique(mask)) <= {0, spleen, liver}
+
+
+def test_the_test_split_is_not_opened_again_for_weights_that_were_scored(
+    run_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run_dir, tmp_path / "run")
+    study = load_study("general.yaml")
+    samples = load(DataConfig(reader="folder", root=data_dir, labels=(7, 130)))
+    ledger = Ledger(tmp_path / "run" / "trials.jsonl")
+    trials = list(ledger.trials.values())
+    trained = Trained(
+        study=study,
+        samples=samples,
+        run_dir=tmp_path / "run",
+        ledger=ledger,
+        whole=True,
+        signal=None,
+        search_seconds=1.0,
+        workers=1,
+        threads=1,
+        facts={},
+    )
+    stored = json.loads((run_dir / "summary.json").read_text())["test"]
+    (tmp_path / "run/checkpoints/t0001" / WEIGHTS).unlink()  # nothing to score with
+    assert open_test(trained, trials, trials[0]) == stored
+    assert stored["opened"] == 1

@@ -24,6 +24,7 @@ from r2search.report.wording import (
     duration,
     number,
     objective,
+    openings,
     part,
     percent,
     refused,
@@ -86,7 +87,7 @@ def _headline(summary: Summary) -> Html:
         cards.append(_yardstick("Second observer", {"value": observer}, best, goal))
     tested = part(summary, "test", "incumbent").get(name.removeprefix("val/"))
     if tested is not None:
-        cards.append(card("Incumbent, test split", number(tested), "opened once"))
+        cards.append(card("Incumbent, test split", number(tested), openings(summary)))
     budget = f"of {duration(time['budget_s'])} allowed" if time.get("budget_s") else ""
     ended = ", ".join(f"{trials[kind]} {kind}" for kind in OUTCOMES if trials.get(kind))
     cards += [

@@ -10,6 +10,7 @@ from r2search.report.wording import (
     count,
     number,
     objective,
+    openings,
     part,
     scores_on_test,
     share,
@@ -29,7 +30,10 @@ def scores(summary: Summary) -> Html:
     hint = "A row without a class is the mean over the classes." if len(names) > 1 else ""
     parts = [tag("h3", "Validation split, by which trials are chosen"), _metrics(rows, names)]
     if scores_on_test(summary):
-        parts += [tag("h3", "Test split, opened once"), _metrics(scores_on_test(summary), names)]
+        parts += [
+            tag("h3", f"Test split, {openings(summary)}"),
+            _metrics(scores_on_test(summary), names),
+        ]
     about = tag("p", hint, class_="quiet") if hint else Html()
     return section("Scores", about, *parts, _baselines(summary)) if rows else Html()
 

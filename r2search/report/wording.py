@@ -144,6 +144,12 @@ def refused(summary: Summary) -> str:
     return f"{found['infeasible']} drawn configs were infeasible: {', '.join(why)}."
 
 
+def openings(summary: Summary) -> str:
+    """How often the test split was opened."""
+    count = part(summary, "test").get("opened", 1)
+    return "opened once" if count == 1 else f"opened {count} times, as the study was extended"
+
+
 def scores_on_test(summary: Summary) -> list[tuple[str, dict[str, float]]]:
     """Rows of the test split, incumbent first; empty while the split is closed."""
     test = part(summary, "test")

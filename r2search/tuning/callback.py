@@ -19,7 +19,7 @@ from r2search.tuning.events import Ledger
 from r2search.tuning.trackers import Tracker
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
-KEPT_WAITING = 20  # of trials that wait at a rung; another one that goes on begins anew
+KEPT_WAITING = 10  # of trials that wait at a rung; another one that goes on begins anew
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,21 @@ class StudyCallback(Callback):
         self._checkpoints_dir = checkpoints_dir
         self._refresh = refresh
         self._stopping = stopping
+        self._tracked: set[str] = set()  # trials that the trackers heard of
         self._dropped: set[str] = set()  # waiting trials whose checkpoints were not kept
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles a run's parts for its own restore, which is never used
+
+    @_never_raises
+    def take_up(self) -> None:
+        """Settle what the driver before did not come to."""
+        for name, trial in list(self._ledger.trials.items()):
+            folder = self._checkpoints_dir / name
+            if trial.outcome is None and trial.waiting and not folder.exists():
+                self._dropped.add(name)
+            elif trial.outcome and any(folder.glob("epoch-*")):
+                self._settle_checkpoint(name)
 
     @_never_raises
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -67,11 +78,13 @@ class StudyCallback(Callback):
             if self._ledger.trials[name].waiting:
                 self._dropped.discard(name)
                 self._ledger.promote(name)
-            return
-        facts = {key: trial.config[key] for key in ("baseline", "overrides", "config", "cost")}
-        self._ledger.start(trial=name, planned_epochs=trial.config["planned_epochs"], **facts)
-        for tracker in self._trackers:
-            tracker.start(self._ledger.trials[name])
+        else:
+            facts = {key: trial.config[key] for key in ("baseline", "overrides", "config", "cost")}
+            self._ledger.start(trial=name, planned_epochs=trial.config["planned_epochs"], **facts)
+        if name not in self._tracked:
+            self._tracked.add(name)
+            for tracker in self._trackers:
+                tracker.start(self._ledger.trials[name])
 
     @_never_raises
     def on_trial_result(
@@ -130,7 +143,7 @@ class StudyCallback(Callback):
         that waited are stopped.
         """
         for name, trial in list(self._ledger.trials.items()):
-            if trial.waiting:
+            if trial.outcome is None and trial.waiting:
                 rung = f"waited at epoch {trial.reports[-1].epoch}"
                 self._ledger.end(name, "stopped", f"by {self._study.early_terminate.type}: {rung}")
                 self._close(name)
@@ -146,7 +159,7 @@ class StudyCallback(Callback):
     @_never_raises
     def _close(self, name: str) -> None:
         self._settle_checkpoint(name)
-        for tracker in self._trackers:
+        for tracker in self._trackers if name in self._tracked else []:
             tracker.end(self._ledger.trials[name])
         self._prune_checkpoints()
 
@@ -191,7 +204,7 @@ class StudyCallback(Callback):
         kept |= {trial.trial for trial in ranked if trial.baseline}
         for trial in ended:
             folder = self._checkpoints_dir / trial.trial
-            if trial.outcome == "interrupted":
+            if trial.may_go_on and trial.trial not in self._dropped:
                 if trial.trial not in kept:
                     (folder / WEIGHTS).unlink(missing_ok=True)
             elif trial.trial not in kept:

@@ -20,12 +20,12 @@ from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
 from r2search.models.memory import Dtype
 from r2search.train.hardware import detect, measure_rate
-from r2search.tuning.budget import Plan, Validated, plan_trial
+from r2search.tuning.budget import Plan, Validated, plan_trial, search_seconds
 from r2search.tuning.callback import StudyCallback
 from r2search.tuning.events import Ledger
 from r2search.tuning.preflight import check_nodes
 from r2search.tuning.resources import Room, Workers, plan_room, plan_workers
-from r2search.tuning.scheduler import build_scheduler, stopping_epochs
+from r2search.tuning.scheduler import build_scheduler, stopping_epochs, take_up
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.trackers import Tracker
 from r2search.tuning.trainable import Shared, sharing
@@ -162,10 +162,12 @@ def search(
     storage = Path(tempfile.mkdtemp(prefix="r2search-ray-"))
     stop_path = run_dir / ".stop"
     stop_path.unlink(missing_ok=True)
+    tune_config = _tune_config(study, samples, slots, run_dir, ledger)
+    callback.take_up()
     try:
         tune.Tuner(
             _trainable(study, samples_ref, slots.workers, run_dir / "checkpoints", stop_path),
-            tune_config=_tune_config(study, samples, slots, run_dir, ledger),
+            tune_config=tune_config,
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=str(storage),
@@ -216,11 +218,18 @@ def _tune_config(
     def name(trial: Any) -> str:  # one for every stretch of a trial between two rungs
         return f"{trial.config['name']}-{trial.config['until_epoch']}"
 
+    scheduler = build_scheduler(study)
+    take_up(scheduler, ledger)
     return tune.TuneConfig(
         search_alg=StudySearcher(
-            study, planner, ledger, run_dir / "study.journal", gpus=slots.workers.capacity
+            study,
+            planner,
+            ledger,
+            run_dir / "study.journal",
+            gpus=slots.workers.capacity,
+            left=lambda: search_seconds(study.budget) - ledger.elapsed(),
         ),
-        scheduler=build_scheduler(study),
+        scheduler=scheduler,
         num_samples=-1,  # the searcher says when it is finished
         max_concurrent_trials=slots.workers.count,
         reuse_actors=True,

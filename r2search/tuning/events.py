@@ -8,20 +8,32 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
 from r2search.records import FORMAT, EpochReport, Outcome, TrialOutcome
+from r2search.tuning.budget import Refusal
 
 
 class Ledger:
     """The trials of one study, in memory and on disk. Used by one thread of one driver."""
 
     def __init__(self, path: Path) -> None:
+        """Begin a record, or take up the one at `path`; its clock goes on where it stood.
+
+        Raises ValueError when a line before the last is damaged.
+        """
         self.trials: dict[str, TrialOutcome] = {}
         self.refused: Counter[str] = Counter()  # configs that were drawn but not run, by cause
-        self._began = time.monotonic()
+        self.tested: dict[tuple[str, int], dict[str, float]] = {}  # by trial and epoch
+        self.openings = 0  # of the test split
+        if path.exists():
+            os.truncate(path, _whole(path))
+        self.past = tuple(read_events(path)) if path.exists() else ()
+        for event in self.past:
+            self._apply(event)
+        self._began = time.monotonic() - (self.past[-1]["t"] if self.past else 0.0)
         self._file: IO[str] = path.open("a", encoding="utf-8")
 
     @property
@@ -36,6 +48,10 @@ class Ledger:
     def begin(self, **facts: Any) -> None:
         """Note what a replay must know of the study itself."""
         self._write({"event": "study", "format": FORMAT, "unix_time": time.time(), **facts})
+
+    def resume(self, **facts: Any) -> None:
+        """The study goes on: so may the trials that were interrupted, and those that waited."""
+        self._write({"event": "resume", "unix_time": time.time(), **facts})
 
     def start(self, **facts: Any) -> None:
         """A trial begins: trial, baseline, overrides, config, cost, planned_epochs."""
@@ -73,11 +89,18 @@ class Ledger:
         if self.trials[trial].outcome is None:
             self._write({"event": "end", "trial": trial, "outcome": outcome, "reason": reason})
 
-    def refuse(self, overrides: dict[str, Any], cause: str, reason: str) -> None:
-        """A drawn config is not run: it is `too_slow` or `too_large`."""
-        self.refused[cause] += 1
-        event = {"event": "infeasible", "overrides": overrides, "cause": cause, "reason": reason}
-        self._write(event)
+    def refuse(self, overrides: dict[str, Any], refusal: Refusal, *, proposed: bool) -> None:
+        """A drawn config is not run. `proposed`: it was Optuna's, which is to learn of it."""
+        facts = {"overrides": overrides, "proposed": proposed, **asdict(refusal)}
+        self._write({"event": "infeasible", **facts})
+
+    def test(self, scores: dict[tuple[str, int], dict[str, float]]) -> None:
+        """The test split was opened, for the weights of these trials and epochs."""
+        listed = [
+            {"trial": trial, "epoch": epoch, "metrics": metrics}
+            for (trial, epoch), metrics in scores.items()
+        ]
+        self._write({"event": "test", "scores": listed})
 
     def close(self) -> None:
         self._file.close()
@@ -87,7 +110,16 @@ class Ledger:
         self._file.write(line + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        apply(self.trials, json.loads(line))  # what a reader gets: lists for tuples
+        self._apply(json.loads(line))  # what a reader gets: lists for tuples
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        if event["event"] == "infeasible":
+            self.refused[event["cause"]] += 1
+        elif event["event"] == "test":
+            self.openings += 1
+            for score in event["scores"]:
+                self.tested[score["trial"], score["epoch"]] = score["metrics"]
+        apply(self.trials, event)
 
 
 def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
@@ -114,8 +146,11 @@ def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
             ended=t,
             outcome=event["outcome"],
             reason=event["reason"],
-            waiting=False,
         )
+    elif kind == "resume":
+        for name, trial in trials.items():
+            if trial.may_go_on:
+                trials[name] = replace(trial, ended=None, outcome=None, reason="")
 
 
 _TRIAL_FACTS = ("trial", "baseline", "overrides", "config", "cost", "planned_epochs")
@@ -130,6 +165,18 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         except ValueError:  # not JSON, or not even text
             if number < len(lines):
                 raise ValueError(f"{path}:{number}: not JSON; the file was damaged") from None
+
+
+def _whole(path: Path) -> int:
+    """Bytes up to the end of the last whole line."""
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    last = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+    try:
+        json.loads(data[last:end] or b"0")
+    except ValueError:
+        return last
+    return end
 
 
 def read_trials(path: Path) -> list[TrialOutcome]:

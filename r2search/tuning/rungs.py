@@ -53,6 +53,10 @@ class Rungs:
                 rung.values[trial] = self._best[trial]
                 self._waiting[trial] = rung
 
+    def has(self, trial: str) -> bool:
+        """Whether the trial waits."""
+        return trial in self._waiting
+
     def end(self, trial: str) -> None:
         """The trial is over: it waits no more. What it reached still counts."""
         self._waiting.pop(trial, None)
@@ -70,6 +74,10 @@ class Rungs:
                 if self._waiting.get(trial) is rung:
                     return trial
         return None
+
+    def waiting(self) -> list[str]:
+        """All that wait, the best first."""
+        return sorted(self._waiting, key=lambda trial: -self._best[trial])
 
     def promote(self, trial: str) -> int:
         """The trial goes on; gives the epoch at which it waited."""

@@ -5,12 +5,15 @@ others are Ray's schedulers, which stop a trial or let it run.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from r2search.config import Study
+from r2search.records import TrialOutcome
+from r2search.tuning.events import Ledger
 from r2search.tuning.rungs import Rungs, rung_levels
 
 
@@ -18,32 +21,57 @@ class SparingAsha(AsyncHyperBandScheduler):
     """Ray's ASHA over the search's own trials, each by its best epoch so far.
 
     A trial is exported by its best epoch, so a dip just at a rung must not end it. A baseline is
-    neither stopped nor ranked.
+    neither stopped nor ranked. Trials are told apart by their names, which a study that is taken
+    up again keeps; Ray's ids are new ones then.
     """
 
     def __init__(self, *, metric: str, mode: str, **settings: Any) -> None:
         super().__init__(metric=metric, mode=mode, **settings)
         self._keep = max if mode == "max" else min
-        self._best: dict[str, float] = {}
+        self._best: dict[str, float] = {}  # by name
+
+    def take_up(self, trials: Iterable[TrialOutcome]) -> set[str]:
+        """Fill the rungs as the reports of a record did; gives the names of those to be stopped."""
+        told = []
+        for trial in trials:
+            past = SimpleNamespace(config={"name": trial.trial, "baseline": trial.baseline})
+            self.on_trial_add(None, past)
+            for t, report in zip(trial.report_times, trial.reports, strict=True):
+                told.append((t, past, {self._time_attr: report.epoch, **report.metrics}))
+        stopped = set()
+        for _, past, result in sorted(told, key=lambda item: item[0]):
+            if self.on_trial_result(None, past, result) == TrialScheduler.STOP:
+                stopped.add(past.config["name"])
+        return stopped
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(tune_controller, _by_name(trial))
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_remove(tune_controller, _by_name(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if trial.config["baseline"]:
             return str(TrialScheduler.CONTINUE)
-        return str(
-            super().on_trial_result(tune_controller, trial, self._best_so_far(trial, result))
-        )
+        result = self._best_so_far(trial, result)
+        return str(super().on_trial_result(tune_controller, _by_name(trial), result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if not trial.config["baseline"]:
-            super().on_trial_complete(tune_controller, trial, self._best_so_far(trial, result))
+            result = self._best_so_far(trial, result)
+            super().on_trial_complete(tune_controller, _by_name(trial), result)
 
     def _best_so_far(self, trial: Any, result: dict[str, Any]) -> dict[str, Any]:
-        value = result.get(self.metric)
+        value, name = result.get(self.metric), trial.config["name"]
         if value is None:
             return result
-        best = self._keep(value, self._best.get(trial.trial_id, value))
-        self._best[trial.trial_id] = best
+        best = self._best[name] = self._keep(value, self._best.get(name, value))
         return {**result, self.metric: best}
+
+
+def _by_name(trial: Any) -> Any:
+    """All that Ray's scheduler looks at."""
+    return SimpleNamespace(trial_id=trial.config["name"])
 
 
 def _ray_asha(study: Study) -> TrialScheduler:
@@ -86,3 +114,12 @@ def stopping_epochs(study: Study) -> frozenset[int]:
 def build_scheduler(study: Study) -> TrialScheduler:
     """The scheduler that `early_terminate.type` names."""
     return SCHEDULERS[study.early_terminate.type](study)
+
+
+def take_up(scheduler: TrialScheduler, ledger: Ledger) -> None:
+    """Tell a scheduler of the trials of a record; end those that were to stop when it broke off."""
+    if isinstance(scheduler, SparingAsha):
+        for name in scheduler.take_up(ledger.trials.values()):
+            trial = ledger.trials[name]
+            if len(trial.reports) < trial.planned_epochs:
+                ledger.end(name, "stopped", "by ray_asha")

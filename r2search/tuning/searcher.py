@@ -1,35 +1,23 @@
-"""Optuna proposes: our own Ray `Searcher` over ask and tell.
+"""Who trains next: our own Ray `Searcher`, of baselines, trials at rungs and Optuna's proposals."""
 
-Ray's OptunaSearch tells stopped trials as complete and leaves NaN trials running for ever; here
-stopped trials are PRUNED with their intermediate values, and failed ones FAIL.
-"""
-
-import json
-import logging
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from r2search.config import Parameter, Study, TrialConfig, Value
-from r2search.space import as_drawn, draw, suggest_randomly, trial_config
+from r2search.config import Study, TrialConfig
+from r2search.space import as_drawn, trial_config
 from r2search.tuning.budget import Plan
 from r2search.tuning.events import Ledger
+from r2search.tuning.proposals import Proposals
 from r2search.tuning.scheduler import build_rungs
 
-STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
-MOST_PROPOSALS = 20  # of TPE, refused in a row; then a random draw is taken
-MOST_DRAWS = 100  # refused in a row; then the cheapest of them that fits into memory is run
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-log = logging.getLogger(__name__)
+LAST_CALL = 1.3  # of the time that the best trial still needs; less is too risky
 
 
 @dataclass(slots=True)
@@ -42,10 +30,15 @@ class _Run:
     plan: Plan
     asked: optuna.Trial | None  # None: not a point of the space
     epoch: int = 0  # the last one reported
+    to_its_end: bool = False  # it waits no more
 
 
 class StudySearcher(Searcher):
     """Baselines first, by name; then trials that may leave their rung; then what Optuna proposes.
+
+    Near the end the best that wait are called to their end instead.
+
+    What comes next follows from the study's record alone: `ledger.past` is taken up.
 
     `suggest` returns {name, baseline, overrides, config, cost, planned_epochs, until_epoch,
     micro_batch, gpu_share} for the trainable; None while the trials that run have all of the GPUs,
@@ -59,26 +52,26 @@ class StudySearcher(Searcher):
         ledger: Ledger,
         journal: Path | None = None,
         gpus: float = math.inf,
+        left: Callable[[], float] = lambda: math.inf,
     ) -> None:
+        """`gpus`: how many there are; `left`: seconds until the search ends."""
         mode = "max" if study.metric.goal == "maximize" else "min"
         super().__init__(metric=study.metric.name, mode=mode)
         self._study = study
         self._planner = planner
         self._ledger = ledger
-        self._rng = np.random.default_rng([study.search.seed, 1])
-        self._optuna = optuna.create_study(
-            direction=study.metric.goal, sampler=_sampler(study), study_name=study.name
-        )
-        self._journal = _journal_study(study, journal) if journal else None
+        self._proposals = Proposals(study, planner, ledger, journal)
         self._baselines = list(study.baselines)
         self._rungs = build_rungs(study)
         self._gpus = gpus
+        self._left = left
         self._running: dict[str, _Run] = {}  # by Ray's trial id
         self._waiting: dict[str, _Run] = {}  # by name
+        self._unfinished: list[_Run] = []  # of a study that is taken up again
         self._best: dict[str, float] = {}  # by name
         self._drawn = 0
         self._drawn_all = False
-        self._nothing_fits = False  # as the last draws had it
+        self._replay(ledger.past)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles a run's parts for its own restore, which is never used
@@ -86,11 +79,64 @@ class StudySearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         if sum(run.plan.gpu_share or 0.0 for run in self._running.values()) >= self._gpus:
             return None  # Ray asks again
-        run = self._next_baseline() or self._next_promoted() or self._next_drawn()
+        run = (
+            self._next_unfinished()
+            or self._next_baseline()
+            or self._next_called()
+            or self._next_promoted()
+            or self._next_drawn()
+        )
         if run is None:
             return None if self._running else str(Searcher.FINISHED)
         self._running[trial_id] = run
         return self._proposal(run)
+
+    def _replay(self, events: Iterable[dict[str, Any]]) -> None:
+        """Take up a study where its record ends. Trials that ran are proposed again first."""
+        for event in events:
+            name, kind = event.get("trial", ""), event["event"]
+            if kind == "infeasible":
+                self._proposals.tell_refused(event)
+            elif kind == "trial":
+                self._running[name] = self._recall(event)
+            elif kind == "promote":
+                self._rungs.promote(name)
+                run = self._waiting.pop(name)
+                self._running[name] = replace(run, asked=self._proposals.ask(run.overrides))
+            elif kind == "report":
+                self._report(self._running[name], event["metrics"] | {"epoch": event["epoch"]})
+            elif kind in ("wait", "end") and name in self._running:
+                outcome = event.get("outcome")
+                if outcome != "interrupted":
+                    run = self._running.pop(name)
+                    failed = outcome in ("failed", "infeasible")
+                    self._leave(run, run.epoch > 0 and not failed, outcome)
+        for name, run in self._running.items():
+            if run.epoch >= run.plan.epochs:  # the driver ended before it could note it
+                self._ledger.end(name, "completed")
+            if self._ledger.trials[name].outcome:
+                self._leave(run, True, None)
+            elif self._rungs.has(name):
+                self._ledger.wait(name)
+                self._leave(run, True, None)
+            else:
+                self._unfinished.append(run)
+        self._running.clear()
+
+    def _recall(self, event: dict[str, Any]) -> _Run:
+        """A trial as it was proposed, from the event of its start."""
+        name, baseline, overrides = event["trial"], event["baseline"], event["overrides"]
+        plan = self._planner(TrialConfig.model_validate(event["config"]))
+        plan = replace(plan, epochs=event["planned_epochs"], refusal=None)
+        if baseline:
+            self._baselines.remove(name)
+            drawn = as_drawn(self._study, overrides)
+        else:
+            self._drawn += 1
+            drawn = overrides
+        return _Run(
+            name, baseline, overrides, plan, None if drawn is None else self._proposals.ask(drawn)
+        )
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if self._is_scored(result):
@@ -99,35 +145,25 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        run = self._running.pop(trial_id)
-        scored = not error and result is not None and self._is_scored(result)
+        run, last = self._running.pop(trial_id), result or {}
+        scored = not error and self._is_scored(last)
         if scored:
-            assert result is not None
-            self._report(run, result)  # Ray passes the last result on at the end alone
+            self._report(run, last)  # Ray passes the last result on at the end alone
+        self._leave(run, scored, last.get("outcome"))
+
+    def _leave(self, run: _Run, scored: bool, outcome: str | None) -> None:
+        """A trial has come to its end or to a rung."""
+        if not scored or run.epoch >= run.plan.epochs:
+            self._rungs.end(run.name)
         else:
-            self._rungs.end(run.name)
-        if run.epoch >= run.plan.epochs:
-            self._rungs.end(run.name)
-        elif scored:
             self._waiting[run.name] = run
         if run.asked is not None:
-            self._tell(run, run.asked, scored, result or {})
-
-    def _tell(self, run: _Run, asked: optuna.Trial, scored: bool, result: dict[str, Any]) -> None:
-        """Tell Optuna how a trial ended. One that waits is PRUNED too: it would else be evidence
-        against its own neighbourhood; when it goes on it is told as another trial of its config.
-        """
-        state, value = TrialState.FAIL, None
-        if result.get("outcome") == "infeasible":
-            state = TrialState.PRUNED
-            asked.set_constraint("too_large", 1.0)  # over the limit, who knows how far
-        elif scored and run.epoch >= run.plan.epochs:
-            state, value = TrialState.COMPLETE, self._best[run.name]
-        elif scored:
-            state = TrialState.PRUNED
-        told = self._optuna.tell(asked, value, state=state)
-        if self._journal is not None:
-            self._journal.add_trial(told)
+            self._proposals.tell(
+                run.asked,
+                outcome,
+                self._best[run.name] if scored else None,
+                finished=run.epoch >= run.plan.epochs,
+            )
 
     def _is_scored(self, result: dict[str, Any]) -> bool:
         return math.isfinite(result.get(self.metric, math.nan))
@@ -145,6 +181,9 @@ class StudySearcher(Searcher):
         if not run.baseline:
             self._rungs.report(run.name, epoch, value if self.mode == "max" else -value)
 
+    def _next_unfinished(self) -> _Run | None:
+        return self._unfinished.pop(0) if self._unfinished else None
+
     def _next_baseline(self) -> _Run | None:
         if not self._baselines:
             return None
@@ -153,17 +192,38 @@ class StudySearcher(Searcher):
         plan = self._planner(trial_config(self._study, overrides))
         drawn = as_drawn(self._study, overrides)
         # A point of the space is evidence for Optuna too.
-        return _Run(name, True, overrides, plan, None if drawn is None else self._ask(drawn))
+        return _Run(
+            name, True, overrides, plan, None if drawn is None else self._proposals.ask(drawn)
+        )
 
     def _next_promoted(self) -> _Run | None:
         name = self._rungs.promotable(last=self._is_exhausted())
-        if name is None:
-            return None
+        return None if name is None else self._go_on(name)
+
+    def _go_on(self, name: str, *, to_its_end: bool = False) -> _Run:
         epoch, run = self._rungs.promote(name), self._waiting.pop(name)
-        return replace(run, asked=self._ask(run.overrides), epoch=epoch)
+        asked = self._proposals.ask(run.overrides)
+        return replace(run, asked=asked, epoch=epoch, to_its_end=to_its_end)
+
+    def _next_called(self) -> _Run | None:
+        """The last call: the best trial that waits, when it has just the time to reach its end.
+
+        Its rate falls to nothing there, which is worth more than another beginning.
+        """
+        left = self._left()
+        for name in self._rungs.waiting() if math.isfinite(left) else []:
+            run = self._waiting[name]
+            need = (run.plan.epochs - run.epoch) * self._epoch_seconds(name)
+            if need <= left:
+                return self._go_on(name, to_its_end=True) if left < LAST_CALL * need else None
+        return None
+
+    def _epoch_seconds(self, name: str) -> float:
+        reports = self._ledger.trials[name].reports
+        return statistics.median(r.seconds["train"] + r.seconds["validate"] for r in reports)
 
     def _next_drawn(self) -> _Run | None:
-        found = None if self._is_exhausted() else self._ask_feasible()
+        found = None if self._is_exhausted() else self._proposals.propose(self._drawn)
         if found is None:
             self._drawn_all = True
             return None
@@ -185,104 +245,9 @@ class StudySearcher(Searcher):
             "config": config.model_dump(mode="json"),
             "cost": run.plan.cost(),
             "planned_epochs": planned,
-            "until_epoch": planned if run.baseline else self._rungs.until(run.epoch, planned),
+            "until_epoch": planned
+            if run.baseline or run.to_its_end
+            else self._rungs.until(run.epoch, planned),
             "micro_batch": run.plan.micro_batch,
             "gpu_share": run.plan.gpu_share,
         }
-
-    def _ask_feasible(self) -> tuple[optuna.Trial, dict[str, Any], Plan] | None:
-        """What Optuna proposes, or a random draw, that is not refused; None if there is nothing.
-
-        TPE learns of what it proposes in vain: left untold, the refused part of a space looks
-        unexplored and draws it for ever.
-        """
-        random = self._study.search.searcher == "random" or self._drawn < STARTUP_TRIALS
-        for _ in range(0 if random or self._nothing_fits else MOST_PROPOSALS):
-            trial = self._optuna.ask()
-            overrides = draw(self._study, _suggest_by(trial))
-            plan = self._plan(overrides)
-            if plan.refusal is None:
-                return trial, overrides, plan
-            trial.set_constraint(plan.refusal.cause, plan.refusal.excess)
-            self._optuna.tell(trial, state=TrialState.PRUNED)
-        drawn = self._draw_feasible()
-        return drawn and (self._ask(drawn[0]), *drawn)
-
-    def _draw_feasible(self) -> tuple[dict[str, Any], Plan] | None:
-        """A random draw that is not refused; failing that, the cheapest that fits into memory."""
-        cheapest: tuple[dict[str, Any], Plan] | None = None
-        for _ in range(MOST_DRAWS):
-            overrides = draw(self._study, suggest_randomly(self._rng))
-            plan = self._plan(overrides)
-            if plan.refusal is None:
-                self._nothing_fits = False
-                return overrides, plan
-            if plan.refusal.cause == "too_large":
-                too_large = plan.refusal.reason
-            elif cheapest is None or plan.epoch_seconds < cheapest[1].epoch_seconds:
-                cheapest = overrides, plan
-        if cheapest is None:
-            log.warning(
-                "none of %d draws fits into memory (the last one %s); the search ends",
-                MOST_DRAWS,
-                too_large,
-            )
-        elif not self._nothing_fits:
-            assert cheapest[1].refusal
-            log.warning(
-                "none of %d draws fits the budget; running the cheapest of them (%s)",
-                MOST_DRAWS,
-                cheapest[1].refusal.reason,
-            )
-        self._nothing_fits = True
-        return cheapest
-
-    def _plan(self, overrides: dict[str, Any]) -> Plan:
-        """The plan of a draw; a refusal is written down."""
-        plan = self._planner(trial_config(self._study, overrides))
-        if plan.refusal:
-            self._ledger.refuse(overrides, plan.refusal.cause, plan.refusal.reason)
-        return plan
-
-    def _ask(self, overrides: dict[str, Any]) -> optuna.Trial:
-        """A trial of Optuna's with just these values."""
-        self._optuna.enqueue_trial({key: _label(value) for key, value in overrides.items()})
-        trial = self._optuna.ask()
-        draw(self._study, _suggest_by(trial))
-        return trial
-
-
-def _sampler(study: Study) -> optuna.samplers.BaseSampler:
-    # Its own start-up draws are never used: ours weigh choices by their probabilities.
-    return optuna.samplers.TPESampler(
-        n_startup_trials=1, multivariate=False, constant_liar=True, seed=study.search.seed
-    )
-
-
-def _journal_study(study: Study, path: Path) -> optuna.Study:
-    """A study on disk beside ours, for optuna-dashboard; asking from it would be slow."""
-    backend = JournalFileBackend(str(path))
-    storage = optuna.storages.JournalStorage(backend)
-    return optuna.create_study(
-        direction=study.metric.goal, study_name=study.name, storage=storage, load_if_exists=True
-    )
-
-
-def _suggest_by(trial: optuna.Trial) -> Callable[[Parameter], Value]:
-    """Draws by Optuna for `draw`; both ends of ranges are included."""
-
-    def suggest(p: Parameter) -> Value:
-        if p.kind == "choice":
-            values = {_label(value): value for value in p.values}
-            return values[trial.suggest_categorical(p.key, list(values))]
-        if p.kind == "int":
-            step = int(p.step or 1)
-            return trial.suggest_int(p.key, int(p.low), int(p.high), step=step, log=p.log)
-        return trial.suggest_float(p.key, p.low, p.high, step=p.step, log=p.log)
-
-    return suggest
-
-
-def _label(value: Any) -> Any:
-    """Optuna stores plain scalars only; a tuple is named by its JSON."""
-    return json.dumps(value) if isinstance(value, tuple | list) else value

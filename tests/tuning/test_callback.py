@@ -199,7 +199,7 @@ def test_a_trial_that_still_waits_when_the_study_ends_was_stopped(driver: Driver
     driver.callback.on_trial_complete(0, [], trial)
     driver.callback.end_running()
     record = driver.ledger.trials["t0001"]
-    assert (record.outcome, record.waiting) == ("stopped", False)
+    assert (record.outcome, record.may_go_on) == ("stopped", True)
     assert record.reason.endswith("waited at epoch 2")
     assert driver.kept_epoch("t0001") == "2"
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2search.records import EpochReport
+from r2search.tuning.budget import Refusal
 from r2search.tuning.events import Ledger, read_events, read_trials
 
 FACTS: dict[str, Any] = {
@@ -158,8 +159,8 @@ def test_only_the_first_ending_of_a_trial_counts(ledger: Ledger, tmp_path: Path)
 
 
 def test_a_refused_config_is_counted_and_is_no_trial(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.refuse({"model.depth": 5}, "too_slow", "too dear")
-    ledger.refuse({"model.depth": 4}, "too_large", "too large")
+    ledger.refuse({"model.depth": 5}, Refusal("too_slow", "too dear", 0.5), proposed=True)
+    ledger.refuse({"model.depth": 4}, Refusal("too_large", "too large", 1.5), proposed=False)
     assert ledger.infeasible == 2
     assert ledger.refused == {"too_slow": 1, "too_large": 1}
     assert ledger.trials == {}
@@ -205,3 +206,72 @@ def test_of_a_trial_whose_weights_were_lost_only_what_is_left_and_what_follows_c
         assert best.epoch == 1
     ledger.report("B1", report_of(3, 0.6), "w1")
     assert ledger.trials["B1"].saved == [1, 3]
+
+
+@pytest.mark.parametrize("tail", [b"", b"\0\0\0"])
+def test_a_record_is_taken_up_after_its_last_whole_line(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "trials.jsonl"
+    ledger = Ledger(path)
+    fill(ledger)
+    ledger.close()
+    whole = path.read_bytes()
+    start = whole[:-1].rindex(b"\n") + 1
+    for cut in range(start, len(whole)):
+        path.write_bytes(whole[:cut] + tail)
+        again = Ledger(path)
+        assert [len(trial.reports) for trial in again.trials.values()] == [2, 0]
+        again.note("B1", "taken up")
+        again.close()
+        assert path.read_bytes().startswith(whole[:start])
+        *_, last = read_events(path)
+        assert (last["event"], len(list(read_events(path)))) == ("note", len(again.past) + 1)
+
+
+def test_the_clock_of_a_record_goes_on_where_it_stood(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    path.write_text('{"t": 100.0, "event": "study"}\n', encoding="utf-8")
+    ledger = Ledger(path)
+    assert 100 <= ledger.elapsed() < 101
+    ledger.close()
+
+
+def test_what_was_refused_is_counted_again(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    for _ in range(2):
+        ledger = Ledger(path)
+        ledger.refuse({"model.depth": 5}, Refusal("too_slow", "too dear", 0.5), proposed=True)
+        ledger.close()
+    assert ledger.refused == {"too_slow": 2}
+
+
+@pytest.mark.parametrize(
+    ("waits", "outcome", "goes_on"),
+    [
+        (False, "interrupted", True),
+        (True, "stopped", True),
+        (False, "stopped", False),
+        (False, "completed", False),
+        (False, "failed", False),
+    ],
+)
+def test_a_study_that_goes_on_opens_what_was_cut_off_or_waited(
+    ledger: Ledger, waits: bool, outcome: str, goes_on: bool
+) -> None:
+    ledger.start(trial="t1", **FACTS)
+    if waits:
+        ledger.wait("t1")
+    ledger.end("t1", outcome, "why")  # type: ignore[arg-type]
+    ledger.resume()
+    trial = ledger.trials["t1"]
+    assert (trial.outcome is None) == (trial.ended is None) == goes_on
+    assert trial.waiting == waits
+
+
+def test_scores_on_the_test_split_are_kept_for_a_study_that_goes_on(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    fill(ledger)
+    assert ledger.openings == 0
+    ledger.test({("B1", 2): {"dice": 0.25}})
+    ledger.close()
+    again = Ledger(tmp_path / "trials.jsonl")
+    assert (again.openings, again.tested) == (1, {("B1", 2): {"dice": 0.25}})

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -11,11 +12,14 @@ from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
 from r2search.config import EarlyTerminateConfig, Study
+from r2search.records import EpochReport
+from r2search.tuning.events import Ledger
 from r2search.tuning.scheduler import (
     SCHEDULERS,
     build_rungs,
     build_scheduler,
     stopping_epochs,
+    take_up,
 )
 
 METRIC = "val/dice_mean"
@@ -170,3 +174,48 @@ def test_trials_wait_at_rungs_only_with_our_own_asha(
 ) -> None:
     study = make_study({"early_terminate.type": kind, "early_terminate.grace_period": 2})
     assert build_rungs(study).until(0, 16) == until
+
+
+def test_a_scheduler_that_is_made_again_from_the_record_decides_alike(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    rng = random.Random(0)
+    whole, running = Run(make_study), dict.fromkeys("Babcdefghijk", 0)
+    again, ledger = Run(make_study), Ledger(tmp_path / "trials.jsonl")
+    decisions = []
+    while running:
+        name = rng.choice(list(running))
+        running[name] = epoch = running[name] + 1
+        value, baseline = rng.random(), name == "B"
+        decisions.append(whole.report(name, epoch, value, baseline=baseline))
+        assert again.report(name, epoch, value, baseline=baseline) == decisions[-1]
+        note(ledger, name, epoch, value)
+        if decisions[-1] == STOP or epoch == 16:
+            del running[name]
+        again = Run(make_study)  # the driver was killed
+        take_up(again.scheduler, ledger)
+    assert decisions.count(STOP) > 3
+
+
+def test_a_trial_that_was_to_stop_when_the_driver_was_killed_is_stopped(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    for name, last, value in (("a", 2, 0.8), ("b", 2, 0.5), ("c", 16, 0.9)):
+        for epoch in range(1, last + 1):
+            note(ledger, name, epoch, value)
+    take_up(Run(make_study).scheduler, ledger)
+    assert {name: trial.outcome for name, trial in ledger.trials.items()} == {
+        "a": None,
+        "b": "stopped",
+        "c": None,  # its planned epochs are over: completed, not stopped
+    }
+
+
+def note(ledger: Ledger, name: str, epoch: int, value: float) -> None:
+    """Write an epoch down, as the callback does."""
+    if name not in ledger.trials:
+        facts: dict[str, Any] = {"overrides": {}, "config": {}, "cost": {}}
+        ledger.start(trial=name, baseline=name == "B", planned_epochs=16, **facts)
+    report = EpochReport(epoch=epoch, metrics={METRIC: value}, pixels=1, seconds={})
+    ledger.report(name, report, "worker")

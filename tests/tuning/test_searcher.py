@@ -14,10 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from r2search.config import Study, TrialConfig
+from r2search.records import EpochReport
 from r2search.space import contains, trial_config
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger, read_events
-from r2search.tuning.searcher import MOST_DRAWS, STARTUP_TRIALS, StudySearcher
+from r2search.tuning.proposals import MOST_DRAWS, STARTUP_TRIALS
+from r2search.tuning.searcher import StudySearcher
 
 METRIC = "val/dice_mean"
 EPOCHS = 4
@@ -61,7 +63,7 @@ def run(searcher: StudySearcher, name: str, values: list[float]) -> dict[str, An
 
 
 def told(searcher: StudySearcher) -> list[FrozenTrial]:
-    return searcher._optuna.get_trials()
+    return searcher._proposals._optuna.get_trials()
 
 
 def value_of(overrides: dict[str, Any]) -> float:
@@ -482,3 +484,22 @@ def test_a_trial_that_failed_waits_nowhere(waiting: Study, ledger: Ledger) -> No
     searcher.on_trial_complete("ray3", None, error=True)
     names = [stretch(searcher, f"ray{number}", 0.1)["name"] for number in range(4, 6)]
     assert names == ["t0003", "t0004"]
+
+
+def test_near_the_end_the_best_that_waits_is_called_to_its_end(
+    waiting: Study, ledger: Ledger
+) -> None:
+    left = 1000.0
+    searcher = StudySearcher(waiting, plan, ledger, left=lambda: left)
+    for number, value in ((1, 0.5), (2, 0.9), (3, 0.7)):
+        name = stretch(searcher, f"ray{number}", value)["name"]
+        if name not in ledger.trials:
+            ledger.start(
+                trial=name, baseline=False, overrides={}, config={}, cost={}, planned_epochs=EPOCHS
+            )
+        seconds = {"train": 9.0, "validate": 1.0}
+        ledger.report(name, EpochReport(epoch=1, metrics={}, pixels=1, seconds=seconds), "w")
+    left = 10.0 * (EPOCHS - 2) * 1.2  # t0002 has gone on to epoch 2 already
+    called = searcher.suggest("ray4")
+    assert isinstance(called, dict)
+    assert (called["name"], called["until_epoch"]) == ("t0002", EPOCHS)

@@ -124,6 +124,17 @@ def test_offline_every_trial_is_a_run_in_the_run_folder(study: Study, run_dir: P
     assert cut["summary"][METRIC] == 0.25
 
 
+def test_a_trial_that_goes_on_offline_is_told_from_its_beginning(
+    study: Study, run_dir: Path
+) -> None:
+    tracker = WandbTracker(study, run_dir, "offline")
+    tracker.start(trial_of("t0001", reports=[report_of(1, 0.25), report_of(2, 0.5)]))
+    tracker.report("t0001", report_of(3, 0.75))
+    tracker.close()
+    (path,) = (run_dir / "wandb").glob("offline-run-*/run-*.wandb")
+    assert read(path)["step"] == 2  # the third one, counted from 0
+
+
 def test_two_studies_in_one_process_keep_to_their_own_folders(study: Study, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -94,7 +94,10 @@ class WandbTracker:
         self._thread.start()
 
     def start(self, trial: TrialOutcome) -> None:
+        past = list(trial.reports) if self._mode == "offline" else []  # a server has them
         self._jobs.put(lambda: self._start(trial))
+        for report in past:
+            self.report(trial.trial, report)
 
     def report(self, trial: str, report: EpochReport) -> None:
         self._jobs.put(lambda: self._report(trial, report))
@@ -143,6 +146,7 @@ class WandbTracker:
                 symlink=False,
                 x_disable_stats=True,
                 x_disable_meta=True,
+                disable_git=True,  # a remote's address may hold a password
                 finish_timeout=30,
             ),
         )

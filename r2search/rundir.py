@@ -1,0 +1,86 @@
+"""A run folder: made or found again, held by one driver, and what is about to run in it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from r2search.config import Misuse, Study
+from r2search.data.samples import SampleSet
+from r2search.environment import machine, revision, versions
+from r2search.finish import write_json
+from r2search.space import dump_study
+from r2search.tuning.events import Ledger
+
+RECORD = "trials.jsonl"
+
+
+def claim(run_dir: Path, resume: bool = False) -> Path:
+    """Make the run folder; Misuse when something is in it already.
+
+    `resume`: it must hold the record of a study.
+    """
+    run_dir = run_dir.resolve()
+    if resume:
+        if not (run_dir / RECORD).is_file():
+            raise Misuse(f"--resume {run_dir}: holds no {RECORD}; name the folder of a study")
+        return run_dir
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise Misuse(f"--out {run_dir}: not an empty folder; name a new one")
+    try:
+        (run_dir / "checkpoints").mkdir(parents=True)
+    except OSError as error:
+        raise Misuse(f"--out {run_dir}: cannot be made ({error.strerror}); name another") from None
+    return run_dir
+
+
+def hold(run_dir: Path) -> FileLock:
+    """Take a run folder for this driver alone, until the lock is left or the process ends."""
+    lock = FileLock(run_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Misuse(f"{run_dir}: another driver works in it; wait for it, or stop it") from None
+    return lock
+
+
+def open_ledger(run_dir: Path, samples: SampleSet) -> Ledger:
+    """The record of the study, begun or taken up. Misuse when it is damaged or of other images."""
+    try:
+        ledger = Ledger(run_dir / RECORD)
+    except ValueError as error:
+        raise Misuse(f"{error}; restore it, or begin a new study") from None
+    for event in ledger.past:
+        if event["event"] == "study" and event["data"] != samples.fingerprint:
+            raise Misuse(
+                f"--resume {run_dir}: the images are not those that it began with; "
+                "restore them, or begin a new study"
+            )
+    return ledger
+
+
+def open_run(study: Study, run_dir: Path, command: str) -> dict[str, Any]:
+    """Write down what is about to run: space.yaml and environment.json.
+
+    Of a study that goes on, environment.json keeps the sessions of before, as `earlier`.
+    """
+    (run_dir / "space.yaml").write_text(dump_study(study), encoding="utf-8")
+    facts: dict[str, Any] = {
+        "command": command,
+        "versions": versions(),
+        "revision": revision(),
+        "hardware": machine(),
+    }
+    path = run_dir / "environment.json"
+    write_json(path, facts | {"seed": study.search.seed, "earlier": _sessions(path)})
+    return facts
+
+
+def _sessions(path: Path) -> list[dict[str, Any]]:
+    """What environment.json says of all sessions so far; nothing of a damaged one."""
+    try:
+        last = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [*last.pop("earlier", []), last]

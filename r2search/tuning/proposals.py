@@ -1,0 +1,179 @@
+"""Optuna's side of a search: what is tried next, and what became of it.
+
+Ray's OptunaSearch tells stopped trials as complete and leaves NaN trials running for ever; here
+stopped trials are PRUNED with their intermediate values, and failed ones FAIL. Every draw has a
+random stream of its own, named by how many came before, so that a study that is taken up again
+from its record draws what it would have drawn.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from r2search.config import Parameter, Study, TrialConfig, Value
+from r2search.data.samples import rng_for
+from r2search.space import draw, suggest_randomly, trial_config
+from r2search.tuning.budget import Plan
+from r2search.tuning.events import Ledger
+
+STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
+MOST_PROPOSALS = 20  # of TPE, refused in a row; then a random draw is taken
+MOST_DRAWS = 100  # refused in a row; then the cheapest of them that fits into memory is run
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+log = logging.getLogger(__name__)
+
+
+class Proposals:
+    """One Optuna study in memory, and its journal on disk."""
+
+    def __init__(
+        self,
+        study: Study,
+        planner: Callable[[TrialConfig], Plan],
+        ledger: Ledger,
+        journal: Path | None = None,
+    ) -> None:
+        self._study = study
+        self._planner = planner
+        self._ledger = ledger
+        self._optuna = optuna.create_study(direction=study.metric.goal, study_name=study.name)
+        self._journal = _journal_study(study, journal) if journal else None
+        self._nothing_fits = False  # as the last draws had it
+
+    def tell(
+        self, asked: optuna.Trial, outcome: str | None, value: float | None, *, finished: bool
+    ) -> None:
+        """How a trial ended, with its best value (None: no score).
+
+        One that was stopped or waits is PRUNED: left RUNNING it would be evidence against its own
+        neighbourhood. When it goes on it is told as another trial of its config.
+        """
+        state = TrialState.FAIL
+        if outcome == "infeasible":
+            state, value = TrialState.PRUNED, None
+            asked.set_constraint("too_large", 1.0)  # over the limit, who knows how far
+        elif value is not None:
+            state = TrialState.COMPLETE if finished else TrialState.PRUNED
+        told = self._optuna.tell(asked, value if finished else None, state=state)
+        if self._journal is not None:
+            self._journal.add_trial(told)
+
+    def tell_refused(self, event: dict[str, Any]) -> None:
+        """A refused draw of the record: Optuna learns of those that it had proposed."""
+        if event["proposed"]:
+            self._refuse(self.ask(event["overrides"]), event["cause"], event["excess"])
+
+    def propose(self, drawn: int) -> tuple[optuna.Trial, dict[str, Any], Plan] | None:
+        """What Optuna proposes, or a random draw, that is not refused; None if there is nothing.
+
+        `drawn`: how many trials were drawn before.
+
+        TPE learns of what it proposes in vain: left untold, the refused part of a space looks
+        unexplored and draws it for ever.
+        """
+        random = self._study.search.searcher == "random" or drawn < STARTUP_TRIALS
+        for _ in range(0 if random or self._nothing_fits else MOST_PROPOSALS):
+            self._optuna.sampler = _sampler(self._study, len(self._optuna.get_trials(False)))
+            trial = self._optuna.ask()
+            overrides = draw(self._study, _suggest_by(trial))
+            plan = self._plan(overrides, proposed=True)
+            if plan.refusal is None:
+                return trial, overrides, plan
+            self._refuse(trial, plan.refusal.cause, plan.refusal.excess)
+        found = self._draw_feasible(drawn)
+        return found and (self.ask(found[0]), *found)
+
+    def ask(self, overrides: dict[str, Any]) -> optuna.Trial:
+        """A trial of Optuna's with just these values."""
+        self._optuna.enqueue_trial({key: _label(value) for key, value in overrides.items()})
+        trial = self._optuna.ask()
+        draw(self._study, _suggest_by(trial))
+        return trial
+
+    def _refuse(self, trial: optuna.Trial, cause: str, excess: float) -> None:
+        trial.set_constraint(cause, excess)
+        self._optuna.tell(trial, state=TrialState.PRUNED)
+
+    def _draw_feasible(self, drawn: int) -> tuple[dict[str, Any], Plan] | None:
+        """A random draw that is not refused; failing that, the cheapest that fits into memory."""
+        cheapest: tuple[dict[str, Any], Plan] | None = None
+        for _ in range(MOST_DRAWS):
+            rng = rng_for(self._study.search.seed, "draw", drawn + self._ledger.infeasible)
+            overrides = draw(self._study, suggest_randomly(rng))
+            plan = self._plan(overrides, proposed=False)
+            if plan.refusal is None:
+                self._nothing_fits = False
+                return overrides, plan
+            if plan.refusal.cause == "too_large":
+                too_large = plan.refusal.reason
+            elif cheapest is None or plan.epoch_seconds < cheapest[1].epoch_seconds:
+                cheapest = overrides, plan
+        if cheapest is None:
+            log.warning(
+                "none of %d draws fits into memory (the last one %s); the search ends",
+                MOST_DRAWS,
+                too_large,
+            )
+        elif not self._nothing_fits:
+            assert cheapest[1].refusal
+            log.warning(
+                "none of %d draws fits the budget; running the cheapest of them (%s)",
+                MOST_DRAWS,
+                cheapest[1].refusal.reason,
+            )
+        self._nothing_fits = True
+        return cheapest
+
+    def _plan(self, overrides: dict[str, Any], *, proposed: bool) -> Plan:
+        """The plan of a draw; a refusal is written down. `proposed`: by Optuna."""
+        plan = self._planner(trial_config(self._study, overrides))
+        if plan.refusal:
+            self._ledger.refuse(overrides, plan.refusal, proposed=proposed)
+        return plan
+
+
+def _sampler(study: Study, proposals: int) -> optuna.samplers.BaseSampler:
+    """For the proposal that comes after so many."""
+    seed = int(rng_for(study.search.seed, "tpe", proposals).integers(2**32))
+    # Its own start-up draws are never used: ours weigh choices by their probabilities.
+    return optuna.samplers.TPESampler(
+        n_startup_trials=1, multivariate=False, constant_liar=True, seed=seed
+    )
+
+
+def _journal_study(study: Study, path: Path) -> optuna.Study:
+    """A study on disk beside ours, for optuna-dashboard; asking from it would be slow.
+
+    One that is taken up again is told anew, from the record.
+    """
+    path.unlink(missing_ok=True)
+    backend = JournalFileBackend(str(path))
+    storage = optuna.storages.JournalStorage(backend)
+    return optuna.create_study(direction=study.metric.goal, study_name=study.name, storage=storage)
+
+
+def _suggest_by(trial: optuna.Trial) -> Callable[[Parameter], Value]:
+    """Draws by Optuna for `draw`; both ends of ranges are included."""
+
+    def suggest(p: Parameter) -> Value:
+        if p.kind == "choice":
+            values = {_label(value): value for value in p.values}
+            return values[trial.suggest_categorical(p.key, list(values))]
+        if p.kind == "int":
+            step = int(p.step or 1)
+            return trial.suggest_int(p.key, int(p.low), int(p.high), step=step, log=p.log)
+        return trial.suggest_float(p.key, p.low, p.high, step=p.step, log=p.log)
+
+    return suggest
+
+
+def _label(value: Any) -> Any:
+    """Optuna stores plain scalars only; a tuple is named by its JSON."""
+    return json.dumps(value) if isinstance(value, tuple | list) else value

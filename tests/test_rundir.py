@@ -1,0 +1,79 @@
+"""A run folder is made once, found again, and held by one driver."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from r2search.config import Misuse
+from r2search.data import load
+from r2search.data.samples import SampleSet
+from r2search.rundir import RECORD, claim, hold, open_ledger, open_run
+from r2search.space import load_study
+
+
+@pytest.fixture(scope="module")
+def samples() -> SampleSet:
+    return load(load_study("quick.yaml").fixed.data)
+
+
+def test_a_new_run_folder_is_made(tmp_path: Path) -> None:
+    assert claim(tmp_path / "runs" / "one") == tmp_path / "runs" / "one"
+    assert (tmp_path / "runs" / "one" / "checkpoints").is_dir()
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(Misuse, match="not an empty folder; name a new one"):
+        claim(tmp_path)
+
+
+def test_only_a_folder_with_a_record_is_resumed(tmp_path: Path) -> None:
+    with pytest.raises(Misuse, match=rf"--resume {tmp_path}: holds no {RECORD}; name the folder"):
+        claim(tmp_path, resume=True)
+    (tmp_path / RECORD).touch()
+    assert claim(tmp_path, resume=True) == tmp_path
+
+
+def test_another_driver_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    other = (
+        f"from pathlib import Path; from r2search.rundir import hold; hold(Path({str(tmp_path)!r}))"
+    )
+    with hold(tmp_path):
+        found = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
+        assert "another driver works in it; wait for it, or stop it" in found.stderr
+    subprocess.run([sys.executable, "-c", other], check=True)
+
+
+def test_what_ran_before_stays_in_environment_json(tmp_path: Path) -> None:
+    study = load_study("quick.yaml")
+    for command in ("first", "second", "third"):
+        open_run(study, tmp_path, command)
+    facts = json.loads((tmp_path / "environment.json").read_text())
+    assert facts["command"] == "third"
+    assert [session["command"] for session in facts["earlier"]] == ["first", "second"]
+    assert all("earlier" not in session for session in facts["earlier"])
+
+
+def test_a_damaged_environment_json_does_not_keep_a_study_from_going_on(tmp_path: Path) -> None:
+    (tmp_path / "environment.json").write_text('{"command": "fir')
+    open_run(load_study("quick.yaml"), tmp_path, "second")
+    assert json.loads((tmp_path / "environment.json").read_text())["earlier"] == []
+
+
+def test_a_study_goes_on_with_its_own_images_alone(tmp_path: Path, samples: SampleSet) -> None:
+    ledger = open_ledger(tmp_path, samples)
+    ledger.begin(data=samples.fingerprint)
+    ledger.close()
+    assert len(open_ledger(tmp_path, samples).past) == 1
+    with pytest.raises(Misuse, match="the images are not those that it began with"):
+        open_ledger(tmp_path, replace(samples, fingerprint="of others"))
+
+
+def test_a_damaged_record_is_named_by_its_line(tmp_path: Path, samples: SampleSet) -> None:
+    (tmp_path / RECORD).write_text('{"t": 0.0, "event": "stu\n{"t": 1.0, "event": "resume"}\n')
+    with pytest.raises(Misuse, match=rf"{RECORD}:1: not JSON; .*restore it, or begin a new study"):
+        open_ledger(tmp_path, samples)

@@ -1,0 +1,132 @@
+"""A study that is killed and taken up again decides as if it had never stopped."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.search import Searcher
+
+from r2search.config import Study, TrialConfig
+from r2search.records import EpochReport
+from r2search.tuning.budget import Plan, Refusal
+from r2search.tuning.events import Ledger, read_events
+from r2search.tuning.searcher import StudySearcher
+
+METRIC = "val/dice_mean"
+EPOCHS = 9
+MakeStudy = Callable[..., Study]
+
+
+class Killed(BaseException):
+    """The driver is gone."""
+
+
+def plan(config: TrialConfig) -> Plan:
+    """Deep networks are refused."""
+    refusal = Refusal("too_slow", "too slow", 0.5) if config.model.depth > 3 else None
+    return Plan(EPOCHS, 1.0, 100, 1e6, 1000, 4, refusal=refusal)
+
+
+def value_of(proposal: dict[str, Any], epoch: int) -> float:
+    """What a trial reaches, the same whenever it is asked."""
+    noise = random.Random(f"{proposal['name']} {epoch}").random()
+    config = proposal["config"]
+    return 1 - 0.1 * config["model"]["depth"] - config["model"]["dropout"] / epoch + 0.1 * noise
+
+
+def drive(study: Study, path: Path, writes: float = float("inf")) -> None:
+    """A driver with one worker, as the callback and Ray do it; killed after so many writes."""
+    ledger = Ledger(path)
+    if ledger.past:
+        ledger.resume()
+    searcher = StudySearcher(study, plan, ledger)
+    write, left = ledger._write, writes
+
+    def dying(event: dict[str, Any]) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        write(event)
+
+    ledger._write = dying  # type: ignore[method-assign]
+    number = 0
+    try:
+        while (proposal := searcher.suggest(f"ray{number}")) != Searcher.FINISHED:
+            assert isinstance(proposal, dict)
+            stretch(searcher, ledger, f"ray{number}", proposal)
+            number += 1
+    finally:
+        ledger.close()
+
+
+def stretch(searcher: StudySearcher, ledger: Ledger, ray: str, proposal: dict[str, Any]) -> None:
+    name, until = proposal["name"], proposal["until_epoch"]
+    if name not in ledger.trials:
+        facts = {key: proposal[key] for key in ("baseline", "overrides", "config", "cost")}
+        ledger.start(trial=name, planned_epochs=proposal["planned_epochs"], **facts)
+    elif ledger.trials[name].waiting:
+        ledger.promote(name)
+    for epoch in range(len(ledger.trials[name].reports) + 1, until + 1):
+        metrics = {METRIC: value_of(proposal, epoch)}
+        ledger.report(name, EpochReport(epoch=epoch, metrics=metrics, pixels=1, seconds={}), "w")
+        told = searcher.on_trial_result if epoch < until else searcher.on_trial_complete
+        told(ray, metrics | {"epoch": epoch})
+    if until == EPOCHS:
+        ledger.end(name, "completed")
+    else:
+        ledger.wait(name)
+
+
+def record(path: Path) -> list[dict[str, Any]]:
+    """The record without times, and without the lines that a study is taken up."""
+    events = ({k: v for k, v in event.items() if k != "t"} for event in read_events(path))
+    return [event for event in events if event["event"] != "resume"]
+
+
+@pytest.mark.parametrize("searcher", ["random", "tpe"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_study_that_is_killed_ten_times_has_the_record_of_one_that_is_not(
+    make_study: MakeStudy, tmp_path: Path, searcher: str, seed: int
+) -> None:
+    study = make_study(
+        {
+            "budget.trials": 60,
+            "budget.max_epochs": EPOCHS,
+            "early_terminate.type": "asha",
+            "search.searcher": searcher,
+            "search.seed": seed,
+        }
+    )
+    drive(study, tmp_path / "whole.jsonl")
+    expected = record(tmp_path / "whole.jsonl")
+    path, rng = tmp_path / "killed.jsonl", random.Random(seed)
+    for _ in range(10):
+        with pytest.raises(Killed):
+            drive(study, path, rng.randrange(1, len(expected) // 12))
+    drive(study, path)
+    assert record(path) == expected
+    assert {"wait", "promote", "infeasible", "end"} <= {event["event"] for event in expected}
+
+
+def test_a_study_that_has_ended_has_nothing_left_to_do(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study({"budget.trials": 5, "early_terminate.type": "asha"})
+    drive(study, tmp_path / "run.jsonl")
+    before = record(tmp_path / "run.jsonl")
+    drive(study, tmp_path / "run.jsonl")
+    assert record(tmp_path / "run.jsonl") == before
+
+
+def test_an_extended_study_goes_on_with_further_trials(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study({"budget.trials": 5, "early_terminate.type": "asha"})
+    drive(study, tmp_path / "run.jsonl")
+    more = study.model_copy(update={"budget": study.budget.model_copy(update={"trials": 8})})
+    drive(more, tmp_path / "run.jsonl")
+    names = {event["trial"] for event in record(tmp_path / "run.jsonl") if "trial" in event}
+    assert {f"t{number:04d}" for number in range(1, 9)} <= names
