@@ -19,6 +19,7 @@ from r2search.records import EpochReport, TrialOutcome
 from r2search.selection import ranking
 from r2search.space import trial_config
 from r2search.tuning.callback import KEPT_CHECKPOINTS, StudyCallback
+from r2search.tuning.checkpoints import STATES
 from r2search.tuning.engine import Slots, ray_session, search
 from r2search.tuning.events import Ledger, read_trials
 from r2search.tuning.resources import Workers
@@ -36,7 +37,7 @@ name: engine
 data: {{reader: synthetic_retina}}
 metric: {{name: {METRIC}, goal: maximize}}
 budget: {{time: 600s, trials: {TRIALS}, max_epochs: {EPOCHS}}}
-search: {{searcher: random, seed: 9}}
+search: {{searcher: random, seed: 5}}
 early_terminate: {{type: asha, grace_period: 1, reduction_factor: 2}}
 parameters:
   data:
@@ -51,7 +52,7 @@ parameters:
   train:
     parameters:
       optimizer: {{value: sgd}}
-      lr: {{values: [{IDLE:f}, 0.05, 0.1, {EXPLODES}], probabilities: [0.3, 0.25, 0.25, 0.2]}}
+      lr: {{values: [{IDLE:f}, 0.05, 0.1, {EXPLODES}], probabilities: [0.3, 0.3, 0.3, 0.1]}}
       lr_schedule: {{value: constant}}
       warmup_epochs: {{value: 0.0}}
       weight_decay: {{value: 1.0}}
@@ -188,7 +189,9 @@ def test_the_best_checkpoints_are_kept_and_no_others(searched: Searched) -> None
     kept = {path.name for path in (searched.folder / "checkpoints").iterdir()}
     assert kept == expected | states  # a study that is extended goes on with those that waited
     for name in states - expected:
-        assert all(path.match(STATES) for path in (searched.folder / "checkpoints" / name).iterdir())
+        assert all(
+            path.match(STATES) for path in (searched.folder / "checkpoints" / name).iterdir()
+        )
     for name in expected - states:
         (path,) = (searched.folder / "checkpoints" / name).iterdir()
         report = searched.trials[name].best(METRIC, "maximize")
