@@ -9,7 +9,7 @@ from r2search.models.memory import choose_micro_batch, trial_memory
 from r2search.tuning.resources import Room
 
 COST_LIMIT = 0.01  # an epoch may take this share of the budget's worker-seconds
-TRIAL_SHARE = 0.20  # and a whole trial, baseline or not, this share
+TRIAL_SHARE = 0.125  # and a whole trial, baseline or not, this share
 FINISH_SHARE = 0.06  # of the wall clock: test split, bundle and report after the search
 
 Cause = Literal["too_slow", "too_large"]

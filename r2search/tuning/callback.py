@@ -57,6 +57,8 @@ class StudyCallback(Callback):
         self._stopping = stopping
         self._tracked: set[str] = set()  # trials that the trackers heard of
         self._dropped: set[str] = set()  # waiting trials whose checkpoints were not kept
+        # Stopped trials whose workers write the best weights when they take up another one
+        self._leaving: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles a run's parts for its own restore, which is never used
@@ -91,6 +93,7 @@ class StudyCallback(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         name = trial.config["name"]
+        self._settle_leaving()
         for text in result["notes"]:
             self._note(name, text)
         if "outcome" in result:  # the trainable found its end
@@ -150,6 +153,7 @@ class StudyCallback(Callback):
             elif trial.outcome is None:
                 self._ledger.end(name, "interrupted", "the study ended")
                 self._close(name)
+        self._settle_leaving(at_last=True)
         self._prune_checkpoints()  # a worker that was stopped may have written since
 
     def _note(self, name: str, text: str) -> None:
@@ -158,10 +162,22 @@ class StudyCallback(Callback):
 
     @_never_raises
     def _close(self, name: str) -> None:
-        self._settle_checkpoint(name)
+        if self._ledger.trials[name].outcome == "stopped":
+            self._leaving.add(name)
+            self._settle_leaving()
+        else:
+            self._settle_checkpoint(name)
         for tracker in self._trackers if name in self._tracked else []:
             tracker.end(self._ledger.trials[name])
         self._prune_checkpoints()
+
+    def _settle_leaving(self, *, at_last: bool = False) -> None:
+        """Settle stopped trials whose best weights have come; `at_last` all of them."""
+        for name in sorted(self._leaving):
+            best = self._best(self._ledger.trials[name])
+            if at_last or not best or best.epoch in weights_by_epoch(self._checkpoints_dir / name):
+                self._leaving.remove(name)
+                self._settle_checkpoint(name)
 
     def _settle_checkpoint(self, name: str) -> None:
         """Of the weights that a trial left, keep those of its best epoch in the ledger.

@@ -21,8 +21,10 @@ class SparingAsha(AsyncHyperBandScheduler):
     """Ray's ASHA over the search's own trials, each by its best epoch so far.
 
     A trial is exported by its best epoch, so a dip just at a rung must not end it. A baseline is
-    neither stopped nor ranked. Trials are told apart by their names, which a study that is taken
-    up again keeps; Ray's ids are new ones then.
+    neither stopped nor ranked. Who comes to a rung first passes, there being nobody to lose
+    against; so a trial is judged again after every epoch, by those that came to its last rung since
+    (docs/adr/0006). Trials are told apart by their names, which a study that is taken up again
+    keeps; Ray's ids are new ones then.
     """
 
     def __init__(self, *, metric: str, mode: str, **settings: Any) -> None:
@@ -53,13 +55,27 @@ class SparingAsha(AsyncHyperBandScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         if trial.config["baseline"]:
             return str(TrialScheduler.CONTINUE)
-        result = self._best_so_far(trial, result)
-        return str(super().on_trial_result(tune_controller, _by_name(trial), result))
+        result, name = self._best_so_far(trial, result), trial.config["name"]
+        decision = str(super().on_trial_result(tune_controller, _by_name(trial), result))
+        if name in self._best and self._is_behind(name):
+            return str(TrialScheduler.STOP)
+        return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if not trial.config["baseline"]:
             result = self._best_so_far(trial, result)
             super().on_trial_complete(tune_controller, _by_name(trial), result)
+
+    def _is_behind(self, name: str) -> bool:
+        """With all that it has trained, a trial is no match for the others at its last rung."""
+        best = self._best[name] if self._keep is max else -self._best[name]
+        for bracket in self._brackets:
+            for _, values in bracket._rungs:  # the highest first
+                if name in values:
+                    others = {key: value for key, value in values.items() if key != name}
+                    cutoff = bracket.cutoff(others)
+                    return cutoff is not None and best < float(cutoff)  # type: ignore[arg-type]
+        return False
 
     def _best_so_far(self, trial: Any, result: dict[str, Any]) -> dict[str, Any]:
         value, name = result.get(self.metric), trial.config["name"]

@@ -229,7 +229,13 @@ class StudySearcher(Searcher):
             return None
         self._drawn += 1
         asked, overrides, plan = found
+        plan = self._in_the_time_left(plan)
         return _Run(f"t{self._drawn:04d}", False, overrides, plan, asked)
+
+    def _in_the_time_left(self, plan: Plan) -> Plan:
+        """A late trial's schedule is compressed: its rate is to fall to nothing in time."""
+        epochs = min(plan.epochs, self._left() / plan.epoch_seconds)
+        return replace(plan, epochs=max(1, int(epochs)))
 
     def _is_exhausted(self) -> bool:
         return self._drawn_all or self._drawn >= self._study.budget.trials

@@ -54,13 +54,13 @@ def test_an_epoch_over_one_percent_of_the_worker_seconds_is_refused(
 
 @pytest.mark.parametrize(
     ("seconds", "epochs"),
-    [(1.0, 40), (9.3, 40), (9.5, 39), (18.0, 20), (1000.0, 1), (1e6, 1)],
-    ids=["376 fit, 40 asked", "40.4 fit", "39.6 fit", "20.9 fit", "none fits", "far from it"],
+    [(1.0, 40), (5.8, 40), (5.95, 39), (18.0, 13), (1000.0, 1), (1e6, 1)],
+    ids=["235 fit, 40 asked", "40.5 fit", "39.5 fit", "13.1 fit", "none fits", "far from it"],
 )
-def test_a_trial_gets_the_epochs_that_a_fifth_of_the_worker_seconds_holds(
+def test_a_trial_gets_the_epochs_that_an_eighth_of_the_worker_seconds_holds(
     seconds: float, epochs: int
 ) -> None:
-    # 0.2 * 1880 = 376 s; a baseline is planned by the same rule, and always gets one epoch.
+    # 1880 / 8 = 235 s; a baseline is planned by the same rule, and always gets one epoch.
     assert plan(rate=rate_for(seconds)).epochs == epochs
 
 
@@ -75,7 +75,7 @@ def test_a_slower_network_gets_fewer_epochs_of_the_same_budget() -> None:
 def test_more_workers_allow_costlier_trials() -> None:
     plans = [plan(workers=n, rate=rate_for(18.9)) for n in (1, 2, 4)]
     assert [bool(plan.refusal) for plan in plans] == [True, True, False]
-    assert [plan.epochs for plan in plans] == [9, 19, 39]  # of 188, 376 and 752 s
+    assert [plan.epochs for plan in plans] == [6, 12, 24]  # of 117, 235 and 470 s
 
 
 def test_a_plan_tells_its_cost_in_plain_numbers() -> None:

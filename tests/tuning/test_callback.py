@@ -110,6 +110,29 @@ def test_where_the_best_weights_are_missing_the_best_that_are_left_take_their_pl
     assert event["reason"] == "the weights of epoch 4, its best, are lost"
 
 
+def test_a_trial_that_is_stopped_between_rungs_leaves_its_weights_when_its_worker_moves_on(
+    driver: Driver, tmp_path: Path
+) -> None:
+    trial = driver.trial("t0001")
+    for epoch, value in enumerate([0.5, 0.6], start=1):
+        driver.report(trial, epoch, value)
+    driver.callback.on_trial_complete(0, [], trial)
+    driver.leave("t0001", 1, 2)  # only now
+    driver.report(driver.trial("t0002"), 1, 0.1)
+    assert driver.left("t0001") == ["model.safetensors", "state-0001.safetensors"]
+    assert driver.kept_epoch("t0001") == "2"
+    assert all(event["event"] != "lost" for event in read_events(tmp_path / "trials.jsonl"))
+
+
+def test_weights_of_a_stopped_trial_that_never_come_are_lost(driver: Driver) -> None:
+    trial = driver.trial("t0001")
+    driver.report(trial, 1, 0.5)
+    driver.callback.on_trial_complete(0, [], trial)
+    assert driver.ledger.trials["t0001"].saved is None
+    driver.callback.end_running()
+    assert driver.ledger.trials["t0001"].saved == []
+
+
 def test_weights_of_an_epoch_that_nobody_heard_of_do_not_count(driver: Driver) -> None:
     trial = driver.trial("t0001")
     driver.report(trial, 1, 0.5)

@@ -73,6 +73,26 @@ def test_a_trial_is_ranked_by_its_best_epoch_so_far(make_study: MakeStudy) -> No
     assert run.report("c", 2, 0.6) == STOP  # below 0.65, between 0.5 and 0.8
 
 
+def test_a_trial_that_came_first_is_judged_by_those_that_come_later(
+    make_study: MakeStudy,
+) -> None:
+    run = Run(make_study)
+    assert run.report("first", 2, 0.3) == CONTINUE  # nobody to lose against
+    assert run.report("first", 3, 0.4) == CONTINUE
+    run.report("second", 2, 0.5)
+    assert run.report("first", 4, 0.4) == CONTINUE  # the first at the next rung, too
+    assert run.report("second", 4, 0.6) == CONTINUE
+    assert run.report("first", 5, 0.59) == STOP  # with five epochs less than the other with four
+    assert run.report("second", 5, 0.1) == CONTINUE
+
+
+def test_a_trial_that_has_caught_up_goes_on(make_study: MakeStudy) -> None:
+    run = Run(make_study)
+    run.report("slow", 2, 0.3)
+    run.report("quick", 2, 0.5)
+    assert run.report("slow", 3, 0.55) == CONTINUE
+
+
 def test_a_baseline_is_not_stopped(make_study: MakeStudy) -> None:
     run = Run(make_study)
     for epoch in (2, 4, 8):

@@ -503,3 +503,18 @@ def test_near_the_end_the_best_that_waits_is_called_to_its_end(
     called = searcher.suggest("ray4")
     assert isinstance(called, dict)
     assert (called["name"], called["until_epoch"]) == ("t0002", EPOCHS)
+
+
+def test_a_late_trial_is_planned_for_the_time_that_is_left(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    left = 0.0
+
+    def second_an_epoch(config: TrialConfig) -> Plan:
+        return replace(plan(config), epoch_seconds=1.0)
+
+    searcher = StudySearcher(make_study(), second_an_epoch, ledger, left=lambda: left)
+    for name in ("outside", "inside"):
+        assert run(searcher, name, [0.5])["planned_epochs"] == EPOCHS  # baselines are equal
+    for left, epochs in ((10.0, EPOCHS), (2.5, 2), (0.5, 1), (-1.0, 1)):
+        assert run(searcher, f"ray{left}", [0.5])["planned_epochs"] == epochs
