@@ -1,6 +1,7 @@
 """The whole way of a study: preflight, search, test, bundle, report."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from r2search.tuning.budget import search_seconds
 from r2search.tuning.engine import Slots, measure_slots, ray_session, search
 from r2search.tuning.events import Ledger
 from r2search.tuning.trackers import Tracker
+
+PAUSES_S = (2.0, 10.0)  # before a search that broke goes on; after another error it has ended
 
 Tracking = Literal["offline", "online", "disabled"]
 
@@ -100,32 +103,40 @@ def _search(
     screen: Screen,
     show: Callable[..., None],
 ) -> _Searched:
-    """Run the trials through Ray. An error ends the search, but loses nothing that is finished."""
+    """Run the trials through Ray, and again from the record when an error ends the search.
+
+    After too many errors it stays ended; nothing that is finished is lost.
+    """
 
     def stopping() -> bool:
         late = ledger.elapsed() > search_seconds(study.budget)
         return late or interrupt.signal is not None
 
-    slots, whole, began = None, True, ledger.elapsed()
-    try:
-        with ray_session(samples) as samples_ref:
-            interrupt.arm()
-            show("calibrating")
-            slots = measure_slots(study, run_dir)
-            if ledger.past:
-                ledger.resume(budget=study.budget.model_dump(), workers=slots.workers.count)
-            else:
-                note_study(study, samples, ledger, slots)
-            show("searching")
-            began = ledger.elapsed()
-            search(study, samples, samples_ref, slots, run_dir, ledger, trackers, show, stopping)
-    except Misuse:
-        raise
-    except Exception as error:
-        log.exception("the search ended by an error")
-        screen.note(f"the search ended by an error ({error}); finishing what there is")
-        whole = False
-    return _Searched(slots, whole, ledger.elapsed() - began)
+    slots, began, broken = None, None, ""
+    for pause in (*PAUSES_S, None):
+        try:
+            with ray_session(samples) as samples_ref:
+                interrupt.arm()
+                show("calibrating")
+                slots = measure_slots(study, run_dir)
+                note_study(study, samples, ledger, slots, broken)
+                show("searching")
+                began = began or ledger.elapsed()
+                search(
+                    study, samples, samples_ref, slots, run_dir, ledger, trackers, show, stopping
+                )
+            return _Searched(slots, True, ledger.elapsed() - began)
+        except Misuse:
+            raise
+        except Exception as error:
+            log.exception("the search broke")
+            broken = f"{type(error).__name__}: {error}"
+            if pause is None or stopping():
+                screen.note(f"the search ended by an error ({error}); finishing what there is")
+                break
+            screen.note(f"the search broke ({error}); it goes on from its record in {pause:.0f} s")
+            time.sleep(pause)
+    return _Searched(slots, False, ledger.elapsed() - (began or ledger.elapsed()))
 
 
 def prepare(study: Study) -> tuple[Study, SampleSet]:
@@ -178,8 +189,16 @@ def open_trackers(
     return mode, [WandbTracker(study, run_dir, mode)]
 
 
-def note_study(study: Study, samples: SampleSet, ledger: Ledger, slots: Slots) -> None:
-    """The first line of trials.jsonl: what a replay must know."""
+def note_study(
+    study: Study, samples: SampleSet, ledger: Ledger, slots: Slots, broken: str = ""
+) -> None:
+    """The first line of trials.jsonl: what a replay must know. Of a study that goes on, a line that
+    says so; `broken` is the error that ended it before.
+    """
+    if ledger.past:
+        budget, workers = study.budget.model_dump(), slots.workers.count
+        ledger.resume(budget=budget, workers=workers, broken=broken)
+        return
     ledger.begin(
         name=study.name,
         metric=study.metric.model_dump(),

@@ -30,7 +30,7 @@ class Ledger:
         self.openings = 0  # of the test split
         if path.exists():
             os.truncate(path, _whole(path))
-        self.past = tuple(read_events(path)) if path.exists() else ()
+        self.past = list(read_events(path)) if path.exists() else []  # all events so far
         for event in self.past:
             self._apply(event)
         self._began = time.monotonic() - (self.past[-1]["t"] if self.past else 0.0)
@@ -110,7 +110,8 @@ class Ledger:
         self._file.write(line + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._apply(json.loads(line))  # what a reader gets: lists for tuples
+        self.past.append(json.loads(line))  # what a reader gets: lists for tuples
+        self._apply(self.past[-1])
 
     def _apply(self, event: dict[str, Any]) -> None:
         if event["event"] == "infeasible":

@@ -71,7 +71,7 @@ class StudySearcher(Searcher):
         self._best: dict[str, float] = {}  # by name
         self._drawn = 0
         self._drawn_all = False
-        self._replay(ledger.past)
+        self._replay(tuple(ledger.past))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles a run's parts for its own restore, which is never used

@@ -1,0 +1,85 @@
+"""A study whose search breaks goes on by itself; one that breaks again and again has a result."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import r2search.study
+from r2search.space import load_study
+from r2search.study import PAUSES_S, run_study
+from r2search.tuning.engine import search
+from r2search.tuning.events import Ledger, read_events
+
+STUDY = {
+    "budget.time": 300.0,
+    "budget.trials": 2,
+    "budget.max_epochs": 3,
+    "resources.workers": 1,
+    "early_terminate.type": "none",
+}
+
+
+def breaking(times: int) -> Callable[..., None]:
+    """`search`, in whose Ray loop an error is raised so often, each time after a further report."""
+    left = times
+
+    def planted(*given: Any) -> None:
+        *others, stopping = given
+        ledger: Ledger = others[5]
+        before = sum(len(trial.reports) for trial in ledger.trials.values())
+
+        def raising() -> bool:
+            nonlocal left
+            if left and sum(len(trial.reports) for trial in ledger.trials.values()) > before:
+                left -= 1
+                raise RuntimeError("planted")
+            return bool(stopping())
+
+        search(*others, raising)  # type: ignore[call-arg]
+
+    return planted
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[Any, str]]:
+    def run(times: int) -> tuple[Any, str]:
+        monkeypatch.setattr(r2search.study, "search", breaking(times))
+        monkeypatch.setattr(r2search.study, "PAUSES_S", (0.1,) * len(PAUSES_S))
+        said = Console(file=io.StringIO(), width=200)
+        run_study(
+            load_study("quick.yaml", STUDY), tmp_path / "run", tracking="disabled", console=said
+        )
+        summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+        return summary, said.file.getvalue()  # type: ignore[attr-defined]
+
+    return run
+
+
+def test_a_search_that_breaks_goes_on_from_its_record(
+    run: Callable[[int], tuple[Any, str]], tmp_path: Path
+) -> None:
+    summary, said = run(2)
+    assert summary["status"] == "completed"
+    assert summary["trials"]["completed"] == 2
+    assert said.count("the search broke (planted); it goes on from its record") == 2
+    events = list(read_events(tmp_path / "run" / "trials.jsonl"))
+    told = Counter((e["trial"], e["epoch"]) for e in events if e["event"] == "report")
+    assert set(told.values()) == {1}
+    resumed = [event["broken"] for event in events if event["event"] == "resume"]
+    assert resumed == ["RuntimeError: planted"] * 2
+
+
+def test_a_search_that_breaks_again_and_again_keeps_its_result(
+    run: Callable[[int], tuple[Any, str]], tmp_path: Path
+) -> None:
+    summary, said = run(len(PAUSES_S) + 1)
+    assert summary["status"] == "partial"
+    assert summary["incumbent"] is not None
+    assert (tmp_path / "run" / "bundle").is_dir()
+    assert "the search ended by an error (planted); finishing what there is" in said
