@@ -1,5 +1,6 @@
 """The Ray actor that trains: one process, reused from trial to trial."""
 
+import faulthandler
 import gc
 import logging
 import os
@@ -22,6 +23,8 @@ from r2search.train.trainer import Trainer
 from r2search.tuning.checkpoints import EVERY_S, Best, TrialCheckpoints
 
 LOOK_S = 0.5  # between looks whether the study ends
+HUNG_S = 300.0  # without a training step a worker is taken for hung,
+HUNG_EPOCHS = 10  # or, where that is longer, for so many predicted epochs
 MOST_SAID = 500  # characters of an error
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ class Shared:
     rungs: frozenset[int] = frozenset()  # epochs after which Ray's scheduler may stop a trial
     stop_path: Path | None = None  # a file that is there when the study ends
     save_every_s: float = EVERY_S
+    hung_s: float = HUNG_S
 
 
 class StudyEnds(Exception):
@@ -51,7 +55,8 @@ class NetworkTrainable(tune.Trainable):
     Nothing that goes wrong with a config is raised: `step` tells it as the trial's end, with
     `outcome` and `reason`. So Ray retries no config that failed, and the worker goes on with the
     next one. What ends the process itself (a signal, the kernel's memory killer, a GPU that no
-    longer answers) Ray sees, and it starts the trial again in another worker.
+    longer answers) Ray sees, and it starts the trial again in another worker. A process that hangs
+    ends itself.
     """
 
     shared: Shared  # filled in by `sharing`
@@ -79,6 +84,7 @@ class NetworkTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         self._checkpoints.confirm()  # asked for another epoch: the report of the last one arrived
         self._unheard = None
+        self._watch()
         try:
             result = self._result(self._next_epoch())
         except StudyEnds:
@@ -91,6 +97,8 @@ class NetworkTrainable(tune.Trainable):
             outcome: Outcome = "infeasible" if is_out_of_memory(error) else "failed"
             said = " ".join(str(error).split())[:MOST_SAID]
             result = _ending(outcome, f"{type(error).__name__}: {said}")
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         notes = self._notes()
         if result["done"] and result.get("outcome") != "interrupted":
             self._trainer = None
@@ -171,12 +179,21 @@ class NetworkTrainable(tune.Trainable):
         if now < self._look or self._trainer is None:
             return
         self._look = now + LOOK_S
+        self._watch()
         if self.shared.stop_path and self.shared.stop_path.exists():
             raise StudyEnds
         if self._checkpoints.due():
             began = time.perf_counter()
             self._checkpoints.save(self._trainer.state())
             self._saving += time.perf_counter() - began
+
+    def _watch(self) -> None:
+        """From now on: where no step follows in time, say where it hangs and end the process.
+
+        Even a call that never gives Python back its lock cannot keep it from that.
+        """
+        limit = max(self.shared.hung_s, HUNG_EPOCHS * self._config["cost"]["epoch_seconds"])
+        faulthandler.dump_traceback_later(limit, exit=True, file=2)
 
     def _keep(self, trainer: Trainer, report: EpochReport) -> None:
         """Copy the weights of a best epoch; write what the driver may want when it hears of it."""

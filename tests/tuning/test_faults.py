@@ -62,6 +62,7 @@ baselines:
   killing: {{train.lr: 0.014}}
   broken_gpu: {{train.lr: 0.015}}
   unwritable: {{train.lr: 0.016}}
+  hung: {{train.lr: 0.017}}
 """
 SLOTS = Slots(Workers(count=1, threads=1, gpus=0.0), Rate(1e12, 1e12))
 MakeStudy = Callable[..., Study]
@@ -72,7 +73,7 @@ def planting(shared: Shared) -> type[NetworkTrainable]:
 
     It saves its state after every epoch.
     """
-    shared = replace(shared, rungs=frozenset(range(1, EPOCHS)))
+    shared = replace(shared, rungs=frozenset(range(1, EPOCHS)), hung_s=15.0)
 
     class Planted(sharing(shared)):  # type: ignore[misc]  # sent to the worker whole
         def setup(self, config: dict[str, Any]) -> None:
@@ -103,9 +104,11 @@ def planting(shared: Shared) -> type[NetworkTrainable]:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             if self._name == "raising" and epoch > 1:
                 raise ValueError("planted")
-            if self._name in ("killed", "broken_gpu") and (epoch, step) == (3, 4):
+            if self._name in ("killed", "broken_gpu", "hung") and (epoch, step) == (3, 4):
                 if not once.exists():
                     once.touch()
+                    if self._name == "hung":
+                        time.sleep(600)
                     if self._name == "broken_gpu":
                         raise torch.AcceleratorError("CUDA error: an illegal memory access")
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -192,6 +195,7 @@ def test_the_study_goes_on_whatever_happens_to_a_trial(faulty: Searched) -> None
         "killing": "failed",
         "broken_gpu": "completed",
         "unwritable": "completed",
+        "hung": "completed",
         "t0001": "completed",
     }
 
@@ -206,7 +210,7 @@ def test_no_epoch_is_lost_or_told_twice(faulty: Searched) -> None:
         assert [r.epoch for r in trial.reports] == list(range(1, epochs.get(name, EPOCHS) + 1))
 
 
-@pytest.mark.parametrize("name", ["killed", "broken_gpu"])
+@pytest.mark.parametrize("name", ["killed", "broken_gpu", "hung"])
 def test_a_trial_whose_worker_was_lost_goes_on_exactly_where_it_was(
     faulty: Searched, noise: SampleSet, name: str
 ) -> None:
@@ -251,8 +255,8 @@ def test_optuna_hears_of_a_config_without_room_as_of_one_that_is_refused(
 def test_a_config_without_room_counts_as_infeasible_alone(faulty: Searched) -> None:
     own = [TrialOutcome(**_of_search(trial)) for trial in faulty.trials.values()]
     counts = count_trials(own, {"too_slow": 2})
-    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (3, 2, 5)
-    assert counts["total"] == 7
+    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (3, 2, 6)
+    assert counts["total"] == 8
 
 
 def _of_search(trial: TrialOutcome) -> dict[str, Any]:
@@ -276,7 +280,7 @@ def test_what_is_left_on_disk_is_the_best_weights_of_trials_that_did_not_fail(
 ) -> None:
     folder = faulty.folder / "checkpoints"
     left = {path.name for path in folder.iterdir() if path.is_dir()}
-    assert left == {"halved", "killed", "broken_gpu", "t0001"}
+    assert left == {"halved", "killed", "broken_gpu", "hung", "t0001"}
     for name in left:
         best = faulty.trials[name].best(METRIC, "maximize")
         (path,) = (folder / name).iterdir()

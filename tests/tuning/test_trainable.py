@@ -59,7 +59,7 @@ def shared(ref: Any, tmp_path: Path) -> Shared:
 
 def proposal(name: str = "t0001", config: TrialConfig = CONFIG, **more: Any) -> dict[str, Any]:
     whole = config.model_dump(mode="json")
-    planned = {"planned_epochs": PLANNED, "until_epoch": PLANNED}
+    planned = {"planned_epochs": PLANNED, "until_epoch": PLANNED, "cost": {"epoch_seconds": 1.0}}
     return {"name": name, "config": whole, **planned, **more}
 
 
