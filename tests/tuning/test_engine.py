@@ -292,7 +292,14 @@ def test_weights_of_an_epoch_that_was_never_reported_are_not_taken_for_the_best(
     )
     config = trial_config(study, {"model.base_filters": 2}).model_dump(mode="json")
     trainable = trainable_of(
-        shared, {"name": "t0001", "config": config, "planned_epochs": 9, "until_epoch": 9}
+        shared,
+        {
+            "name": "t0001",
+            "config": config,
+            "planned_epochs": 9,
+            "until_epoch": 9,
+            "cost": {"epoch_seconds": 1.0},
+        },
     )
     ledger = Ledger(tmp_path / "trials.jsonl")
     ledger.start(
