@@ -331,6 +331,7 @@ def test_a_worker_is_as_good_as_new_for_its_next_trial(searched: Searched, tmp_p
             "name": name,
             "planned_epochs": EPOCHS,
             "until_epoch": EPOCHS,
+            "cost": {"epoch_seconds": 1.0},
             "config": trial_config(searched.study, overrides).model_dump(mode="json"),
         }
         for name, overrides in (
