@@ -11,6 +11,7 @@ from r2search.data.samples import SampleSet
 from r2search.environment import machine, revision, versions
 from r2search.finish import write_json
 from r2search.space import dump_study
+from r2search.tuning.budget import search_seconds
 from r2search.tuning.events import Ledger
 
 RECORD = "trials.jsonl"
@@ -58,6 +59,17 @@ def open_ledger(run_dir: Path, samples: SampleSet) -> Ledger:
                 "restore them, or begin a new study"
             )
     return ledger
+
+
+def require_more(study: Study, run_dir: Path, ledger: Ledger) -> None:
+    """Misuse when a study that has ended is given nothing more to do."""
+    if not (run_dir / "summary.json").is_file():
+        return  # at least its end is to be written
+    if ledger.elapsed() > search_seconds(study.budget):
+        raise Misuse(f"--resume {run_dir}: its time is spent; give it more, as by --time +30m")
+    drawn = [trial for trial in ledger.trials.values() if not trial.baseline]
+    if len(drawn) >= study.budget.trials and not any(trial.may_go_on for trial in drawn):
+        raise Misuse(f"--resume {run_dir}: its trials are done; give it more, as by --trials +50")
 
 
 def open_run(study: Study, run_dir: Path, command: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.records import TrialOutcome
 from r2search.report.screen import Screen, ScreenState, print_summary
-from r2search.rundir import claim, hold, open_ledger, open_run
+from r2search.rundir import claim, hold, open_ledger, open_run, require_more
 from r2search.selection import eligible, incumbent
 from r2search.space import require_something_to_search
 from r2search.summary import count_trials, second_observer
@@ -52,8 +52,10 @@ def run_study(
     run_dir = claim(run_dir, resume)
     lock = hold(run_dir)
     console = console or Console()
-    facts = open_run(study, run_dir, command)
     ledger = open_ledger(run_dir, samples)
+    if resume:
+        require_more(study, run_dir, ledger)
+    facts = open_run(study, run_dir, command)
     with lock, Interrupt() as interrupt, Screen(console) as screen:
         show = _shower(study, samples, ledger, screen)
         show("starting")

@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from r2search.config import Misuse
 from r2search.data import load
 from r2search.data.samples import SampleSet
-from r2search.rundir import RECORD, claim, hold, open_ledger, open_run
+from r2search.records import Outcome
+from r2search.rundir import RECORD, claim, hold, open_ledger, open_run, require_more
 from r2search.space import load_study
+from r2search.tuning.events import Ledger
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +81,42 @@ def test_a_damaged_record_is_named_by_its_line(tmp_path: Path, samples: SampleSe
     (tmp_path / RECORD).write_text('{"t": 0.0, "event": "stu\n{"t": 1.0, "event": "resume"}\n')
     with pytest.raises(Misuse, match=rf"{RECORD}:1: not JSON; .*restore it, or begin a new study"):
         open_ledger(tmp_path, samples)
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Callable[..., Ledger]:
+    """`ended(trials, outcome)`: the record of a study of a minute, closed after a second."""
+
+    def ended(trials: int, outcome: Outcome = "completed") -> Ledger:
+        ledger = Ledger(tmp_path / RECORD)
+        for number in range(trials):
+            facts: dict[str, Any] = {"overrides": {}, "config": {}, "cost": {}}
+            ledger.start(trial=f"t{number}", baseline=False, planned_epochs=1, **facts)
+            ledger.end(f"t{number}", outcome)
+        return ledger
+
+    return ended
+
+
+BUDGET = {"budget.time": 60.0, "budget.trials": 2}
+
+
+def test_a_study_that_has_ended_is_resumed_only_with_more_to_do(
+    tmp_path: Path, ended: Callable[..., Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, ledger = load_study("quick.yaml", BUDGET), ended(2)
+    require_more(study, tmp_path, ledger)  # its summary was never written
+    (tmp_path / "summary.json").touch()
+    with pytest.raises(Misuse, match=r"its trials are done; give it more, as by --trials \+50"):
+        require_more(study, tmp_path, ledger)
+    require_more(load_study("quick.yaml", BUDGET | {"budget.trials": 3}), tmp_path, ledger)
+    monkeypatch.setattr(ledger, "elapsed", lambda: 58.0)
+    with pytest.raises(Misuse, match=r"its time is spent; give it more, as by --time \+30m"):
+        require_more(study, tmp_path, ledger)
+
+
+def test_a_study_whose_trials_were_cut_off_has_more_to_do(
+    tmp_path: Path, ended: Callable[..., Ledger]
+) -> None:
+    (tmp_path / "summary.json").touch()
+    require_more(load_study("quick.yaml", BUDGET), tmp_path, ended(2, "interrupted"))
