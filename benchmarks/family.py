@@ -1,20 +1,23 @@
 """U-Net, ResU-Net, RU-Net and R2U-Net, at equal parameters and equal training time.
 
-    python benchmarks/family.py --space nuclei.yaml --data data/dsb2018 --out family-nuclei
+    python benchmarks/family.py --space nuclei.yaml --data data/dsb2018 --resize 128 --out nuclei
+    python benchmarks/family.py --space retina.yaml --data data/chase_db1 --resize 320 --out retina
 
 The claim of the published systems is that recurrence and residuals win "at almost equal
 parameters". Here every member has the same depth and the number of filters that brings its
 parameters within 2 % of each other; each is tuned by the same search for the same time (rate,
 loss, batch, patch, augmentation; no baselines), and its best setting is then trained with
 several seeds, all for the same seconds of training, with the schedule of that length. Scores are
-those of the test split, by the best epoch on validation. Whatever the folder holds already is not
-done again, so that the command may be stopped and continued.
+those of the test split, at the images' own size, by the best epoch on validation. Equal parameters
+take at least 34 filters at the first level, so that two cores see few images at full size:
+`--resize` brings the longer edge of all images to so many pixels, and epochs are short. Whatever
+the folder holds already is not done again, so that the command may be stopped and continued.
 """
 
 import argparse
 import json
 import statistics
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ from r2search.space import load_study
 from r2search.strict import parse_duration
 from r2search.study import run_study
 
-MEMBERS = {  # name -> model settings
+MEMBERS: dict[str, dict[str, Any]] = {  # name -> model settings
     "U-Net": {"block": "conv"},
     "ResU-Net": {"block": "residual"},
     "RU-Net": {"block": "recurrent", "recurrence": 2},
@@ -38,6 +41,7 @@ MEMBERS = {  # name -> model settings
 }
 DEPTH, DROPOUT = 2, 0.1
 TOLERANCE = 0.02
+EPOCH_PIXELS = 250_000  # the search needs several epochs of each trial, the slowest member's too
 
 
 def equal_members() -> dict[str, ModelConfig]:
@@ -71,7 +75,13 @@ def member_study(options: argparse.Namespace, model: ModelConfig) -> Study:
         f"model.{name}": getattr(model, name)
         for name in ("block", "recurrence", "depth", "base_filters", "dropout")
     }
-    given = {"data.root": options.data, "data.otherwise": "error", "budget.time": options.tune}
+    given = {
+        "data.root": options.data,
+        "data.otherwise": "error",
+        "data.resize": options.resize,
+        "train.epoch_pixels": EPOCH_PIXELS,
+        "budget.time": options.tune,
+    }
     study = load_study(options.space, fixed | given)
     return study.model_copy(update={"baselines": {}})
 
@@ -108,9 +118,10 @@ def main() -> None:
         "--space", required=True, help="space file whose training settings are tuned"
     )
     parser.add_argument("--data", required=True, help="the images")
-    parser.add_argument("--tune", type=parse_duration, default=360.0, help="search of each member")
+    parser.add_argument("--resize", type=int, required=True, help="longer edge, pixels")
+    parser.add_argument("--tune", type=parse_duration, default=420.0, help="search of each member")
     parser.add_argument(
-        "--train", type=parse_duration, default=180.0, help="of each seed, training alone"
+        "--train", type=parse_duration, default=150.0, help="of each seed, training alone"
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True, help="folder to write and continue")
@@ -118,16 +129,20 @@ def main() -> None:
     members = equal_members()
     found = options.out / "seeds.json"
     done = json.loads(found.read_text(encoding="utf-8")) if found.exists() else {}
-    for name, model in members.items():
-        trial = timed(tune(options, name, model)["incumbent"], options.out / name, options.train)
-        jobs = [seed for seed in range(1, options.seeds + 1) if f"{name} {seed}" not in done]
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-            futures = {
-                seed: pool.submit(train, options.out / name, trial, seed, 1) for seed in jobs
-            }
-            for seed, future in futures.items():
-                done[f"{name} {seed}"] = future.result()
-                write_json(found, done)
+    trials = {
+        name: timed(tune(options, name, model)["incumbent"], options.out / name, options.train)
+        for name, model in members.items()
+    }
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        futures = {
+            pool.submit(train, options.out / name, trial, seed, 1): f"{name} {seed}"
+            for name, trial in trials.items()
+            for seed in range(1, options.seeds + 1)
+            if f"{name} {seed}" not in done
+        }
+        for future in as_completed(futures):
+            done[futures[future]] = future.result()
+            write_json(found, done)
     show(members, done)
 
 
