@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from r2search.tuning.events import Ledger
 from r2search.tuning.proposals import Proposals
 from r2search.tuning.scheduler import build_rungs
 
+MOST_LOST = 3  # workers that end before they take a trial up
 LAST_CALL = 1.3  # of the time that the best trial still needs; less is too risky
 
 
@@ -69,6 +71,7 @@ class StudySearcher(Searcher):
         self._waiting: dict[str, _Run] = {}  # by name
         self._unfinished: list[_Run] = []  # of a study that is taken up again
         self._best: dict[str, float] = {}  # by name
+        self._lost: Counter[str] = Counter()  # workers that ended with an error, by name
         self._drawn = 0
         self._drawn_all = False
         self._replay(tuple(ledger.past))
@@ -146,10 +149,19 @@ class StudySearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         run, last = self._running.pop(trial_id), result or {}
+        if error and self._never_came(run):
+            self._unfinished.append(run)
+            return
         scored = not error and self._is_scored(last)
         if scored:
             self._report(run, last)  # Ray passes the last result on at the end alone
         self._leave(run, scored, last.get("outcome"))
+
+    def _never_came(self, run: _Run) -> bool:
+        """Whether the worker ended before it took the trial up: then another one is to have it."""
+        trial = self._ledger.trials.get(run.name)
+        self._lost[run.name] += 1
+        return (trial is None or trial.waiting) and self._lost[run.name] < MOST_LOST
 
     def _leave(self, run: _Run, scored: bool, outcome: str | None) -> None:
         """A trial has come to its end or to a rung."""

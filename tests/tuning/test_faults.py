@@ -15,7 +15,7 @@ from r2search.bundle import read_weights
 from r2search.config import Study, TrialConfig
 from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
-from r2search.records import TrialOutcome
+from r2search.records import EpochReport, TrialOutcome
 from r2search.summary import count_trials
 from r2search.train.hardware import apply, detect
 from r2search.train.trainer import Trainer
@@ -63,6 +63,10 @@ baselines:
   broken_gpu: {{train.lr: 0.015}}
   unwritable: {{train.lr: 0.016}}
   hung: {{train.lr: 0.017}}
+  unbuildable: {{train.lr: 0.018}}
+  metricless: {{train.lr: 0.019}}
+  unsaved: {{train.lr: 0.02}}
+  stuck: {{train.lr: 0.021}}
 """
 SLOTS = Slots(Workers(count=1, threads=1, gpus=0.0), Rate(1e12, 1e12))
 MakeStudy = Callable[..., Study]
@@ -88,6 +92,28 @@ def planting(shared: Shared) -> type[NetworkTrainable]:
 
             module.training_step = step  # type: ignore[attr-defined]
             super().setup(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            import os
+            import signal
+
+            once = self.shared.checkpoints_dir.parent / "stuck"
+            if new_config["name"] == "stuck" and not once.exists():
+                once.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return bool(super().reset_config(new_config))
+
+        def _build(self) -> Trainer:
+            if self._name == "unbuildable":
+                raise ValueError("planted")
+            return super()._build()  # type: ignore[no-any-return]
+
+        def _keep(self, trainer: Trainer, report: EpochReport) -> None:
+            if self._name == "metricless" and report.epoch > 1:
+                report.metrics.clear()
+            if self._name == "unsaved" and report.epoch > 1:
+                raise OSError("planted")
+            super()._keep(trainer, report)
 
         def plant(self, patches: int) -> None:
             import os
@@ -196,6 +222,10 @@ def test_the_study_goes_on_whatever_happens_to_a_trial(faulty: Searched) -> None
         "broken_gpu": "completed",
         "unwritable": "completed",
         "hung": "completed",
+        "unbuildable": "failed",
+        "metricless": "failed",
+        "unsaved": "failed",
+        "stuck": "completed",
         "t0001": "completed",
     }
 
@@ -206,6 +236,7 @@ def test_no_epoch_is_lost_or_told_twice(faulty: Searched) -> None:
     )
     assert set(told.values()) == {1}
     epochs = {"infeasible": 0, "raising": 1, "killing": 0}
+    epochs |= {"unbuildable": 0, "metricless": 1, "unsaved": 1}
     for name, trial in faulty.trials.items():
         assert [r.epoch for r in trial.reports] == list(range(1, epochs.get(name, EPOCHS) + 1))
 
@@ -232,6 +263,26 @@ def test_an_exception_of_a_config_is_not_tried_again_and_costs_no_worker(faulty:
     assert faulty.trials["raising"].worker == faulty.trials["halved"].worker
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("unbuildable", "ValueError: planted"),
+        ("metricless", "KeyError: 'val/dice_mean'"),
+        ("unsaved", "OSError: planted"),
+    ],
+)
+def test_what_goes_wrong_round_an_epoch_is_the_end_of_one_trial(
+    faulty: Searched, name: str, reason: str
+) -> None:
+    assert faulty.trials[name].reason == reason
+    assert faulty.trials[name].worker in ("", faulty.trials["hung"].worker)
+
+
+def test_a_worker_that_ends_between_two_trials_costs_neither(faulty: Searched) -> None:
+    assert faulty.notes("stuck") == []
+    assert faulty.trials["stuck"].worker != faulty.trials["unsaved"].worker
+
+
 def test_memory_that_runs_out_halves_the_micro_batch_once(faulty: Searched) -> None:
     note = "out of memory; goes on with micro-batches of 2"
     assert faulty.notes("halved") == [f"epoch 2: {note}"]
@@ -255,8 +306,8 @@ def test_optuna_hears_of_a_config_without_room_as_of_one_that_is_refused(
 def test_a_config_without_room_counts_as_infeasible_alone(faulty: Searched) -> None:
     own = [TrialOutcome(**_of_search(trial)) for trial in faulty.trials.values()]
     counts = count_trials(own, {"too_slow": 2})
-    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (3, 2, 6)
-    assert counts["total"] == 8
+    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (3, 5, 7)
+    assert counts["total"] == 12
 
 
 def _of_search(trial: TrialOutcome) -> dict[str, Any]:
@@ -280,7 +331,7 @@ def test_what_is_left_on_disk_is_the_best_weights_of_trials_that_did_not_fail(
 ) -> None:
     folder = faulty.folder / "checkpoints"
     left = {path.name for path in folder.iterdir() if path.is_dir()}
-    assert left == {"halved", "killed", "broken_gpu", "hung", "t0001"}
+    assert left == {"halved", "killed", "broken_gpu", "hung", "stuck", "t0001"}
     for name in left:
         best = faulty.trials[name].best(METRIC, "maximize")
         (path,) = (folder / name).iterdir()
