@@ -1,6 +1,7 @@
 """The command line: `r2search COMMAND`. Thin: parses flags and calls the package."""
 
 import argparse
+import errno
 import logging
 import os
 import shlex
@@ -14,6 +15,8 @@ from rich.console import Console
 
 from r2search import __version__, flags, manual, manual_jobs, submitting
 from r2search.config import DataConfig, Misuse, Study, TrialConfig, hint
+
+log = logging.getLogger(__name__)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("r2search: interrupted", file=sys.stderr)
         return 130
+    except OSError as error:
+        log.debug("where it was raised", exc_info=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "; make room, then go on (a study by --resume RUN)" if full else ""
+        print(f"r2search: {error}{remedy}", file=sys.stderr)
+        return 1
 
 
 def build_parser() -> argparse.ArgumentParser:

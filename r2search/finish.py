@@ -97,6 +97,7 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
         export(trained, best, summary, pictures[0][1])
     write_report(run_dir / "report.html", summary, trials, pictures)
     write_json(run_dir / "summary.json", summary)
+    trained.ledger.finish()
     return summary
 
 

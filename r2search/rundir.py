@@ -1,6 +1,7 @@
 """A run folder: made or found again, held by one driver, and what is about to run in it."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def hold(run_dir: Path) -> FileLock:
     return lock
 
 
+def abandon(run_dir: Path) -> None:
+    """Take a new run folder back, if nothing has happened in it."""
+    record = run_dir / RECORD
+    if not record.exists() or record.stat().st_size == 0:
+        shutil.rmtree(run_dir, ignore_errors=True)
+
+
 def open_ledger(run_dir: Path, samples: SampleSet) -> Ledger:
     """The record of the study, begun or taken up. Misuse when it is damaged or of other images."""
     try:
@@ -63,7 +71,7 @@ def open_ledger(run_dir: Path, samples: SampleSet) -> Ledger:
 
 def require_more(study: Study, run_dir: Path, ledger: Ledger) -> None:
     """Misuse when a study that has ended is given nothing more to do."""
-    if not (run_dir / "summary.json").is_file():
+    if not ledger.finished:
         return  # at least its end is to be written
     if ledger.elapsed() > search_seconds(study.budget):
         raise Misuse(f"--resume {run_dir}: its time is spent; give it more, as by --time +30m")

@@ -14,15 +14,14 @@ from r2search.data import load, resolve
 from r2search.data.samples import SampleSet
 from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
-from r2search.records import TrialOutcome
-from r2search.report.screen import Screen, ScreenState, print_summary
-from r2search.rundir import claim, hold, open_ledger, open_run, require_more
-from r2search.selection import eligible, incumbent
+from r2search.progress import shower
+from r2search.report.screen import Screen, print_summary
+from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import require_something_to_search
-from r2search.summary import count_trials, second_observer
 from r2search.train.metrics import METRICS
 from r2search.tuning.budget import search_seconds
-from r2search.tuning.engine import Slots, measure_slots, ray_session, search
+from r2search.tuning.disk import disk_needed, free_note
+from r2search.tuning.engine import Slots, measure_slots, planner_for, ray_session, search
 from r2search.tuning.events import Ledger
 from r2search.tuning.trackers import Tracker
 
@@ -50,14 +49,31 @@ def run_study(
     require_something_to_search(study)
     study, samples = prepare(study)
     run_dir = claim(run_dir, resume)
-    lock = hold(run_dir)
-    console = console or Console()
+    with hold(run_dir):
+        try:
+            return _run(study, samples, run_dir, tracking, command, console or Console(), resume)
+        except Misuse:
+            if not resume:
+                abandon(run_dir)
+            raise
+
+
+def _run(
+    study: Study,
+    samples: SampleSet,
+    run_dir: Path,
+    tracking: Tracking,
+    command: str,
+    console: Console,
+    resume: bool,
+) -> dict[str, Any]:
+    """The study in its folder, from the first event to the summary."""
     ledger = open_ledger(run_dir, samples)
     if resume:
         require_more(study, run_dir, ledger)
     facts = open_run(study, run_dir, command)
-    with lock, Interrupt() as interrupt, Screen(console) as screen:
-        show = _shower(study, samples, ledger, screen)
+    with Interrupt() as interrupt, Screen(console) as screen:
+        show = shower(study, samples, ledger, screen)
         show("starting")
         mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
         searched = _search(study, samples, run_dir, ledger, trackers, interrupt, screen, show)
@@ -121,6 +137,8 @@ def _search(
                 interrupt.arm()
                 show("calibrating")
                 slots = measure_slots(study, run_dir)
+                if not broken:
+                    note_disk(study, samples, run_dir, slots, screen.note)
                 note_study(study, samples, ledger, slots, broken)
                 show("searching")
                 began = began or ledger.elapsed()
@@ -216,6 +234,16 @@ def note_study(
     )
 
 
+def note_disk(
+    study: Study, samples: SampleSet, run_dir: Path, slots: Slots, note: Callable[[str], None]
+) -> None:
+    """Tell, before anything is trained, when the disk may become full."""
+    planner = planner_for(study, samples, slots)
+    text = free_note(run_dir, disk_needed(study, planner, slots.workers.count))
+    if text:
+        note(text)
+
+
 def describe_slots(slots: Slots | None) -> dict[str, Any]:
     """The workers of a study, for its summary."""
     if slots is None:
@@ -226,70 +254,3 @@ def describe_slots(slots: Slots | None) -> dict[str, Any]:
         "gpus_per_worker": slots.workers.gpus,
         "gflops_per_worker": slots.rate.flops_per_s / 1e9,
     }
-
-
-def _shower(
-    study: Study, samples: SampleSet, ledger: Ledger, screen: Screen
-) -> Callable[..., None]:
-    """A function that shows where the study stands; with a word, a new phase of it."""
-    second = second_observer(samples.val, samples.classes)
-    value = second[study.metric.name.removeprefix("val/")] if second else None
-    current = ""
-
-    def show(phase: str = "") -> None:
-        nonlocal current
-        current = phase or current
-        screen.update(screen_state(study, samples.synthetic, ledger, current, value))
-
-    return show
-
-
-def screen_state(
-    study: Study, synthetic: bool, ledger: Ledger, phase: str, second: float | None
-) -> ScreenState:
-    """What the screen shows, from the ledger alone."""
-    name, goal = study.metric.name, study.metric.goal
-    trials = list(ledger.trials.values())
-    best = incumbent(trials, name, goal)
-    report = best.best(name, goal) if best else None
-    baselines: dict[str, float | None] = dict.fromkeys(study.baselines)
-    running = []
-    for trial in trials:
-        own = trial.best(name, goal)
-        value = own.metrics[name] if own else None
-        if trial.baseline:
-            baselines[trial.trial] = value
-        if trial.outcome is None and not trial.waiting:
-            running.append((trial.trial, len(trial.reports), trial.planned_epochs, value))
-    counts = count_trials(trials, ledger.refused)
-    shown = {key: counts[key] for key in ("completed", "stopped", "failed", "infeasible")}
-    return ScreenState(
-        name=study.name,
-        metric=name,
-        goal=goal,
-        synthetic=synthetic,
-        elapsed_s=ledger.elapsed(),
-        budget_s=study.budget.time,
-        running=running,
-        counts={"waiting": sum(trial.waiting and trial.outcome is None for trial in trials)}
-        | shown,
-        incumbent=(best.trial, report.metrics[name], report.epoch) if best and report else None,
-        baselines=baselines,
-        second_observer=second,
-        sparkline=best_so_far(trials, name, goal),
-        phase=phase,
-    )
-
-
-def best_so_far(trials: list[TrialOutcome], metric: str, goal: str) -> list[float]:
-    """The best value of the objective after every report, in order of time."""
-    points = sorted(
-        (t, report.metrics[metric])
-        for trial in eligible(trials)
-        for t, report in zip(trial.report_times, trial.reports, strict=True)
-    )
-    keep: Callable[[float, float], float] = max if goal == "maximize" else min
-    values: list[float] = []
-    for _, value in points:
-        values.append(keep(value, values[-1]) if values else value)
-    return values

@@ -15,7 +15,7 @@ from r2search.config import Study
 from r2search.records import EpochReport, TrialOutcome
 from r2search.selection import ranking
 from r2search.tuning.checkpoints import STATES, weights_by_epoch
-from r2search.tuning.events import Ledger
+from r2search.tuning.events import Ledger, RecordError
 from r2search.tuning.trackers import Tracker
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
@@ -25,12 +25,17 @@ log = logging.getLogger(__name__)
 
 
 def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
-    """A callback that raises ends the whole search: log it instead."""
+    """A callback that raises ends the whole search: log it instead.
+
+    But without its record a search must not go on: it is begun again from there.
+    """
 
     @wraps(method)
     def guarded(self: "StudyCallback", *args: Any, **kwargs: Any) -> None:
         try:
             method(self, *args, **kwargs)
+        except RecordError:
+            raise
         except Exception:
             log.exception("%s failed; the search goes on", method.__name__)
 
@@ -132,7 +137,10 @@ class StudyCallback(Callback):
     @_never_raises
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial.config["name"]
-        if name in self._ledger.trials:
+        record = self._ledger.trials.get(name)
+        if record is None or record.waiting:  # not begun by this worker: the searcher sees to it
+            log.warning("%s: its worker was lost before it began (%s)", name, _last_line(trial))
+        else:
             self._ledger.end(name, "failed", f"killed its worker twice: {_last_line(trial)}")
             self._close(name)
 

@@ -4,8 +4,10 @@ In the trial's folder lie `epoch-0007.safetensors`, the weights of that epoch, a
 `state-0002.safetensors`, all that a worker needs to go on with the trial. Nothing is pickled.
 """
 
+import errno
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +24,7 @@ from r2search.train.trainer import TrainingState
 FORMAT = 1  # of a state
 EVERY_S = 60.0  # between two states of a trial
 STATES = "state-*.safetensors"
+ROOM = 64 * 2**20  # bytes free on the disk, or nothing is written: the record needs them more
 KEPT_STATES = 2  # the newest ones; the second is for a newest that is damaged
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ class TrialCheckpoints:
         """
         self.best: Best | None = None
         self.problems: list[str] = []
+        self._told = ""  # the last of them
         self._before: Best | None = None  # the best before it, until `confirm`
         self._folder = folder
         self._settings = settings
@@ -141,13 +145,22 @@ class TrialCheckpoints:
             self._tell(f"checkpoint not written: {error}; tried again when the next is due")
 
     def _tell(self, problem: str) -> None:
-        log.warning("%s: %s", self._folder.name, problem)
-        self.problems.append(problem)
+        """Tell what went wrong, once as long as it is the same."""
+        if problem != self._told:
+            log.warning("%s: %s", self._folder.name, problem)
+            self.problems.append(problem)
+        self._told = problem
+
+    def _make_folder(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self._folder).free < ROOM:
+            reason = f"the disk is full but for {ROOM >> 20} MiB"
+            raise OSError(errno.ENOSPC, reason, str(self._folder))
 
     def _write_weights(self, best: Best) -> None:
         if best.epoch in self._written:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         facts = {
             "trial": self._folder.name,
             "epoch": str(best.epoch),
@@ -164,7 +177,7 @@ class TrialCheckpoints:
             self._written = wanted
 
     def _write_state(self, saved: Saved) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         older = self._states()
         number = 1 + (int(older[-1].stem.removeprefix("state-")) if older else 0)
         best = saved.best

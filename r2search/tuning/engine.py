@@ -181,9 +181,9 @@ def search(
             ),
         ).fit()
     finally:
-        callback.end_running()
         stop_path.unlink(missing_ok=True)
         shutil.rmtree(storage, ignore_errors=True)
+        callback.end_running()
 
 
 def _trainable(
@@ -206,15 +206,21 @@ def _trainable(
     return tune.with_resources(sharing(shared), resources)
 
 
-def _tune_config(
-    study: Study, samples: SampleSet, slots: Slots, run_dir: Path, ledger: Ledger
-) -> tune.TuneConfig:
-    def planner(config: TrialConfig) -> Plan:
+def planner_for(study: Study, samples: SampleSet, slots: Slots) -> Callable[[TrialConfig], Plan]:
+    """What any config would cost in this study, on these workers."""
+
+    def plan(config: TrialConfig) -> Plan:
         images = validated(samples, config)
         return plan_trial(
             config, study.budget, slots.workers.largest, images, slots.rate, slots.room
         )
 
+    return plan
+
+
+def _tune_config(
+    study: Study, samples: SampleSet, slots: Slots, run_dir: Path, ledger: Ledger
+) -> tune.TuneConfig:
     def name(trial: Any) -> str:  # one for every stretch of a trial between two rungs
         return f"{trial.config['name']}-{trial.config['until_epoch']}"
 
@@ -223,7 +229,7 @@ def _tune_config(
     return tune.TuneConfig(
         search_alg=StudySearcher(
             study,
-            planner,
+            planner_for(study, samples, slots),
             ledger,
             run_dir / "study.journal",
             gpus=slots.workers.capacity,

@@ -1,0 +1,76 @@
+"""Where a study stands, for the screen, from its record alone."""
+
+from collections.abc import Callable
+
+from r2search.config import Study
+from r2search.data.samples import SampleSet
+from r2search.records import TrialOutcome
+from r2search.report.screen import Screen, ScreenState
+from r2search.selection import eligible, incumbent
+from r2search.summary import count_trials, second_observer
+from r2search.tuning.events import Ledger
+
+
+def shower(study: Study, samples: SampleSet, ledger: Ledger, screen: Screen) -> Callable[..., None]:
+    """A function that shows where the study stands; with a word, a new phase of it."""
+    second = second_observer(samples.val, samples.classes)
+    value = second[study.metric.name.removeprefix("val/")] if second else None
+    current = ""
+
+    def show(phase: str = "") -> None:
+        nonlocal current
+        current = phase or current
+        screen.update(screen_state(study, samples.synthetic, ledger, current, value))
+
+    return show
+
+
+def screen_state(
+    study: Study, synthetic: bool, ledger: Ledger, phase: str, second: float | None
+) -> ScreenState:
+    """What the screen shows, from the ledger alone."""
+    name, goal = study.metric.name, study.metric.goal
+    trials = list(ledger.trials.values())
+    best = incumbent(trials, name, goal)
+    report = best.best(name, goal) if best else None
+    baselines: dict[str, float | None] = dict.fromkeys(study.baselines)
+    running = []
+    for trial in trials:
+        own = trial.best(name, goal)
+        value = own.metrics[name] if own else None
+        if trial.baseline:
+            baselines[trial.trial] = value
+        if trial.outcome is None and not trial.waiting:
+            running.append((trial.trial, len(trial.reports), trial.planned_epochs, value))
+    counts = count_trials(trials, ledger.refused)
+    shown = {key: counts[key] for key in ("completed", "stopped", "failed", "infeasible")}
+    return ScreenState(
+        name=study.name,
+        metric=name,
+        goal=goal,
+        synthetic=synthetic,
+        elapsed_s=ledger.elapsed(),
+        budget_s=study.budget.time,
+        running=running,
+        counts={"waiting": sum(trial.waiting and trial.outcome is None for trial in trials)}
+        | shown,
+        incumbent=(best.trial, report.metrics[name], report.epoch) if best and report else None,
+        baselines=baselines,
+        second_observer=second,
+        sparkline=best_so_far(trials, name, goal),
+        phase=phase,
+    )
+
+
+def best_so_far(trials: list[TrialOutcome], metric: str, goal: str) -> list[float]:
+    """The best value of the objective after every report, in order of time."""
+    points = sorted(
+        (t, report.metrics[metric])
+        for trial in eligible(trials)
+        for t, report in zip(trial.report_times, trial.reports, strict=True)
+    )
+    keep: Callable[[float, float], float] = max if goal == "maximize" else min
+    values: list[float] = []
+    for _, value in points:
+        values.append(keep(value, values[-1]) if values else value)
+    return values
