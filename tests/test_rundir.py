@@ -14,7 +14,7 @@ from r2search.config import Misuse
 from r2search.data import load
 from r2search.data.samples import SampleSet
 from r2search.records import Outcome
-from r2search.rundir import RECORD, claim, hold, open_ledger, open_run, require_more
+from r2search.rundir import RECORD, abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import load_study
 from r2search.tuning.events import Ledger
 
@@ -105,8 +105,8 @@ def test_a_study_that_has_ended_is_resumed_only_with_more_to_do(
     tmp_path: Path, ended: Callable[..., Ledger], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, ledger = load_study("quick.yaml", BUDGET), ended(2)
-    require_more(study, tmp_path, ledger)  # its summary was never written
-    (tmp_path / "summary.json").touch()
+    require_more(study, tmp_path, ledger)  # it was never tested and reported
+    ledger.finish()
     with pytest.raises(Misuse, match=r"its trials are done; give it more, as by --trials \+50"):
         require_more(study, tmp_path, ledger)
     require_more(load_study("quick.yaml", BUDGET | {"budget.trials": 3}), tmp_path, ledger)
@@ -118,5 +118,30 @@ def test_a_study_that_has_ended_is_resumed_only_with_more_to_do(
 def test_a_study_whose_trials_were_cut_off_has_more_to_do(
     tmp_path: Path, ended: Callable[..., Ledger]
 ) -> None:
-    (tmp_path / "summary.json").touch()
-    require_more(load_study("quick.yaml", BUDGET), tmp_path, ended(2, "interrupted"))
+    ledger = ended(2, "interrupted")
+    ledger.finish()
+    require_more(load_study("quick.yaml", BUDGET), tmp_path, ledger)
+
+
+def test_a_resumed_study_that_did_not_end_has_its_end_to_do(
+    tmp_path: Path, ended: Callable[..., Ledger]
+) -> None:
+    ledger = ended(2)
+    ledger.finish()
+    ledger.resume()
+    require_more(load_study("quick.yaml", BUDGET), tmp_path, ledger)
+
+
+def test_a_run_folder_in_which_nothing_happened_is_taken_back(tmp_path: Path) -> None:
+    run_dir = claim(tmp_path / "run")
+    Ledger(run_dir / RECORD).close()
+    abandon(run_dir)
+    assert not run_dir.exists()
+
+
+def test_a_run_folder_with_a_record_is_never_taken_back(
+    tmp_path: Path, ended: Callable[..., Ledger]
+) -> None:
+    ended(1)
+    abandon(tmp_path)
+    assert (tmp_path / RECORD).is_file()

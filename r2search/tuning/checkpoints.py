@@ -145,7 +145,7 @@ class TrialCheckpoints:
             self._tell(f"checkpoint not written: {error}; tried again when the next is due")
 
     def _tell(self, problem: str) -> None:
-        """Tell what went wrong, once as long as it is the same."""
+        """Tell what went wrong; the same again only when something was written since."""
         if problem != self._told:
             log.warning("%s: %s", self._folder.name, problem)
             self.problems.append(problem)
@@ -168,6 +168,7 @@ class TrialCheckpoints:
         }
         save_weights(weights_path(self._folder, best.epoch), best.weights, facts)
         self._written.add(best.epoch)
+        self._told = ""
 
     def _drop_others(self, wanted: set[int]) -> None:
         """Delete the weights of all other epochs, once those of the wanted ones are on disk."""

@@ -221,11 +221,11 @@ def test_a_write_that_fails_is_told_leaves_nothing_torn_and_is_tried_again(folde
         checkpoints.save(state_of(2))
         checkpoints.flush()
     assert {name: (folder / name).read_bytes() for name in names(folder)} == before
-    assert len(checkpoints.problems) == 2  # weights and state
-    assert all("checkpoint not written: " in problem for problem in checkpoints.problems)
+    (told,) = checkpoints.problems  # of the weights; of the state it is the same
+    assert told.startswith("checkpoint not written: ")
     checkpoints.save(state_of(2))
     checkpoints.close()
-    assert len(checkpoints.problems) == 2
+    assert len(checkpoints.problems) == 1
     assert names(folder) == [
         "epoch-0002.safetensors",
         "state-0001.safetensors",

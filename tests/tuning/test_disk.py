@@ -129,8 +129,8 @@ def test_a_study_goes_on_while_the_disk_is_full(tmp_path: Path) -> None:
 
 
 def plan_of(config: TrialConfig) -> Plan:
-    """Networks of a hundred parameters a filter; those of depth 4 are refused."""
-    refusal = Refusal("too_slow", "too slow", 0.5) if config.model.depth == 4 else None
+    """Networks of a hundred parameters a filter; those of depth 3 are refused."""
+    refusal = Refusal("too_slow", "too slow", 0.5) if config.model.depth == 3 else None
     size = 10**9 if refusal else 100 * config.model.base_filters
     return Plan(9, 1.0, size, 1e6, 1000, 4, refusal=refusal)
 
