@@ -42,7 +42,10 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a study whose driver was killed twice, and that was then completed."""
+    """The run folder of a study whose driver was killed twice, and that was then completed.
+
+    The second kill has left torn files.
+    """
     folder = tmp_path_factory.mktemp("killed") / "run"
     log = folder.with_suffix(".log")
     arguments = f"{STUDY} --out={folder}"
@@ -52,6 +55,12 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         arguments = f"--resume {folder} --wandb disabled"
+    with (folder / "trials.jsonl").open("a") as record:
+        record.write('{"t": 9')
+    (folder / "study.journal").write_text('{"op_code": 0, "wor')
+    (folder / "summary.json").write_text('{"status": "comp')
+    (folder / "bundle").mkdir()
+    (folder / "bundle" / "model.safetensors").write_bytes(b"half")
     assert start(arguments, log).wait(timeout=400) == 0, log.read_text()
     return folder
 

@@ -141,7 +141,7 @@ class StudyCallback(Callback):
         if record is None or record.waiting:  # not begun by this worker: the searcher sees to it
             log.warning("%s: its worker was lost before it began (%s)", name, _last_line(trial))
         else:
-            self._ledger.end(name, "failed", f"killed its worker twice: {_last_line(trial)}")
+            self._ledger.end(name, "infeasible", f"killed its worker twice: {_last_line(trial)}")
             self._close(name)
 
     @_never_raises

@@ -155,7 +155,8 @@ class StudySearcher(Searcher):
         scored = not error and self._is_scored(last)
         if scored:
             self._report(run, last)  # Ray passes the last result on at the end alone
-        self._leave(run, scored, last.get("outcome"))
+        # By error ends a trial that killed its worker twice; nothing else is raised.
+        self._leave(run, scored, "infeasible" if error else last.get("outcome"))
 
     def _never_came(self, run: _Run) -> bool:
         """Whether the worker ended before it took the trial up: then another one is to have it."""

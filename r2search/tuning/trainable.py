@@ -21,6 +21,7 @@ from r2search.train.hardware import apply, detect, return_freed_memory
 from r2search.train.micro_batches import halved, is_out_of_memory
 from r2search.train.trainer import Trainer
 from r2search.tuning.checkpoints import EVERY_S, Best, TrialCheckpoints
+from r2search.tuning.memory_guard import MemoryGuard
 
 LOOK_S = 0.5  # between looks whether the study ends
 HUNG_S = 300.0  # without a training step a worker is taken for hung,
@@ -66,6 +67,7 @@ class NetworkTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._left = time.perf_counter()  # when the last step of the trial before ended
+        self._guard = MemoryGuard()
         # In the shared memory of the node: read-only arrays, no copy.
         self._samples: SampleSet = ray.get(self.shared.samples)
         self._begin(config)
@@ -86,7 +88,8 @@ class NetworkTrainable(tune.Trainable):
         self._unheard = None
         self._watch()
         try:
-            result = self._result(self._next_epoch())
+            with self._guard.step():
+                result = self._result(self._next_epoch())
         except StudyEnds:
             result = _ending("interrupted", "the study ended")
         except Exception as error:

@@ -218,7 +218,7 @@ def test_the_study_goes_on_whatever_happens_to_a_trial(faulty: Searched) -> None
         "infeasible": "infeasible",
         "raising": "failed",
         "killed": "completed",
-        "killing": "failed",
+        "killing": "infeasible",
         "broken_gpu": "completed",
         "unwritable": "completed",
         "hung": "completed",
@@ -252,7 +252,7 @@ def test_a_trial_whose_worker_was_lost_goes_on_exactly_where_it_was(
     assert trial.reports[-1].seconds["setup"] > 0  # of the worker that took it up
 
 
-def test_a_trial_that_kills_its_worker_twice_has_failed(faulty: Searched) -> None:
+def test_a_trial_that_kills_its_worker_twice_is_infeasible(faulty: Searched) -> None:
     assert faulty.trials["killing"].reason.startswith("killed its worker twice: ")
     assert len(faulty.notes("killing")) == 1
 
@@ -299,14 +299,15 @@ def test_optuna_hears_of_a_config_without_room_as_of_one_that_is_refused(
     told = optuna.load_study(study_name="faults", storage=storage).trials
     states = {trial.user_attrs["trial"]: (trial.state.name, trial.value) for trial in told}
     assert states["infeasible"] == ("PRUNED", None)
-    assert states["raising"][0] == states["killing"][0] == "FAIL"
+    assert states["killing"] == ("PRUNED", None)
+    assert states["raising"][0] == states["metricless"][0] == "FAIL"
     assert states["killed"][0] == states["halved"][0] == "COMPLETE"
 
 
 def test_a_config_without_room_counts_as_infeasible_alone(faulty: Searched) -> None:
     own = [TrialOutcome(**_of_search(trial)) for trial in faulty.trials.values()]
     counts = count_trials(own, {"too_slow": 2})
-    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (3, 5, 7)
+    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (4, 4, 7)
     assert counts["total"] == 12
 
 

@@ -190,7 +190,8 @@ def test_a_trial_without_a_score_has_failed(
     begin(searcher, ledger, "ray1")
     searcher.on_trial_result("ray1", result(1, 0.5))
     searcher.on_trial_complete("ray1", **ending)
-    assert [trial.state for trial in told(searcher)] == [TrialState.FAIL]
+    state = TrialState.PRUNED if "error" in ending else TrialState.FAIL
+    assert [trial.state for trial in told(searcher)] == [state]
     assert isinstance(searcher.suggest("ray2"), dict)  # and the search goes on
 
 
@@ -379,7 +380,7 @@ def test_a_trial_that_no_worker_takes_up_is_given_up(bare: Study, ledger: Ledger
         names.append(proposal["name"])
         searcher.on_trial_complete(f"ray{number}", error=True)
     assert names == ["t0001"] * MOST_LOST + ["t0002"]
-    assert told(searcher)[0].state == TrialState.FAIL
+    assert told(searcher)[0].state == TrialState.PRUNED
 
 
 def test_a_trial_whose_worker_ended_before_it_left_its_rung_is_proposed_again(
@@ -429,7 +430,7 @@ def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_
     assert [(t.user_attrs["trial"], t.state.name, t.value) for t in study.trials] == [
         ("t0001", "COMPLETE", 0.8),
         ("t0002", "PRUNED", 0.4),
-        ("t0003", "FAIL", None),
+        ("t0003", "PRUNED", None),
     ]
     assert study.trials[0].intermediate_values == {1: 0.3, 2: 0.8, 3: 0.8, 4: 0.8}
 
