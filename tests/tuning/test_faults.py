@@ -308,7 +308,7 @@ def test_a_config_without_room_counts_as_infeasible_alone(faulty: Searched) -> N
     own = [TrialOutcome(**_of_search(trial)) for trial in faulty.trials.values()]
     counts = count_trials(own, {"too_slow": 2})
     assert (counts["infeasible"], counts["failed"], counts["completed"]) == (4, 4, 7)
-    assert counts["total"] == 12
+    assert counts["total"] == 11
 
 
 def _of_search(trial: TrialOutcome) -> dict[str, Any]:
