@@ -146,6 +146,17 @@ def exit_code(summary: dict[str, Any]) -> int:
     return {"completed": 0, "partial": 3}.get(summary["status"], 1)
 
 
+def _preview(options: argparse.Namespace) -> int:
+    from r2search.space import load_study
+
+    study = load_study(options.space, flags.assignments(options))
+    try:
+        from r2search.previewing import preview_study
+    except ModuleNotFoundError as error:
+        raise _needs_search(error) from None
+    return preview_study(study, Console())
+
+
 def _predict(options: argparse.Namespace) -> int:
     from r2search.predicting import predict_files
 
@@ -222,6 +233,7 @@ def _needs_search(error: ModuleNotFoundError) -> Misuse:
 
 COMMANDS: dict[str, flags.Command] = {
     "tune": (_tune, flags.add_tune, *manual.TUNE),
+    "preview": (_preview, flags.add_preview, *manual.PREVIEW),
     "train": (_train, flags.add_train, *manual.TRAIN),
     "predict": (_predict, flags.add_predict, *manual.PREDICT),
     "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),

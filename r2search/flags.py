@@ -22,7 +22,7 @@ RUN_DIR = "run folder to make (default: runs/NAME-DATE-TIME)"
 
 
 def _add_study(
-    command: argparse.ArgumentParser, out: str = RUN_DIR, *, resume: bool = False
+    command: argparse.ArgumentParser, out: str | None = RUN_DIR, *, resume: bool = False
 ) -> None:
     study = command.add_argument_group("study")
     which = study.add_mutually_exclusive_group(required=True)
@@ -49,7 +49,8 @@ def _add_study(
     study.add_argument(
         "--seed", type=_count(0), metavar="N", help="of the split and of all else that is drawn"
     )
-    study.add_argument("--out", metavar="DIR", help=out)
+    if out:
+        study.add_argument("--out", metavar="DIR", help=out)
 
 
 def add_tune(command: argparse.ArgumentParser) -> None:
@@ -58,12 +59,7 @@ def add_tune(command: argparse.ArgumentParser) -> None:
 
 
 def _add_search(command: argparse.ArgumentParser) -> None:
-    budget = command.add_argument_group("budget", "default: what the space file says")
-    budget.add_argument("--time", type=_time, help="wall clock of the whole study: 90s, 20m, 1h30m")
-    budget.add_argument(
-        "--trials", type=_trials, metavar="N", help="most trials beside the baselines"
-    )
-    budget.add_argument("--workers", type=_count(1), metavar="N", help="trials trained at a time")
+    _add_budget(command)
     tracking = command.add_argument_group("tracking")
     tracking.add_argument(
         "--wandb",
@@ -71,6 +67,20 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         default="offline",
         help="Weights & Biases: into the run folder (default), to the server, or not at all",
     )
+
+
+def _add_budget(command: argparse.ArgumentParser) -> None:
+    budget = command.add_argument_group("budget", "default: what the space file says")
+    budget.add_argument("--time", type=_time, help="wall clock of the whole study: 90s, 20m, 1h30m")
+    budget.add_argument(
+        "--trials", type=_trials, metavar="N", help="most trials beside the baselines"
+    )
+    budget.add_argument("--workers", type=_count(1), metavar="N", help="trials trained at a time")
+
+
+def add_preview(command: argparse.ArgumentParser) -> None:
+    _add_study(command, out=None)
+    _add_budget(command)
 
 
 def add_train(command: argparse.ArgumentParser) -> None:

@@ -50,6 +50,25 @@ Ctrl-C ends the search and still writes all of that; a second one ends it at onc
 """,
 )
 
+PREVIEW = (
+    "say what a study would train, and what it would take",
+    """\
+Say what a study would train, and what it would take, before it is begun.
+
+The speed of one worker is measured (some seconds), and many configs are drawn from the
+space: how many trials the time allows and how many come to each rung, the baselines, the
+fastest and the slowest config with their memory, what of the space is refused and why,
+and the disk that the run folder may need. Nothing is trained or written.
+""",
+    """examples:
+  r2search preview --space retina.yaml --data data/chase_db1 --time 20m
+      what twenty minutes on this machine would come to
+  r2search preview --space general.yaml --data MY_FOLDER --set resources.memory=2GB
+      how much of the space fits into two gigabytes a worker
+
+""",
+)
+
 TRAIN = (
     "train one configuration, without a search",
     """\

@@ -21,6 +21,7 @@ ROWS = """
 launch
 cli flags manual manual_jobs submitting
 app
+previewing
 study finish single rundir progress, predicting, fetching, checking
 report, tuning
 bundle, summary

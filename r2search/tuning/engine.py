@@ -83,12 +83,17 @@ class Slots:
 
 
 def measure_slots(study: Study, run_dir: Path) -> Slots:
-    """Plan the workers and measure one of them, in a process like theirs.
+    """The workers of a study that is about to begin.
 
     Of a cluster, all nodes are looked at first: Misuse names what is wrong with them.
     """
     if os.environ.get("RAY_ADDRESS"):
         check_nodes(study.fixed.data, run_dir)
+    return find_slots(study)
+
+
+def find_slots(study: Study) -> Slots:
+    """Plan the workers and measure one of them, in a process like theirs."""
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     workers = plan_workers(
         study.resources,

@@ -52,7 +52,7 @@ class MemoryGuard:
                 os._exit(1)
 
     def _must_shrink(self) -> bool:
-        share = get_used_memory() / get_system_memory()
+        share = get_used_memory() / get_system_memory()  # type: ignore[no-untyped-call]
         return bool(share > self._limit) and _is_largest()
 
     def _raise(self, *_: object) -> None:
