@@ -175,8 +175,7 @@ def search(
                 callbacks=[callback],
                 # The trainable keeps the best weights itself; Ray would save every trial's end.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                # Of workers that were killed: what goes wrong with a config is never raised.
-                failure_config=tune.FailureConfig(max_failures=1),
+                # Ray tries no trial again: the searcher proposes those that lost their worker.
                 verbose=0,
             ),
         ).fit()

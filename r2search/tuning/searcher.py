@@ -67,7 +67,8 @@ class StudySearcher(Searcher):
         self._left = left
         self._running: dict[str, _Run] = {}  # by Ray's trial id
         self._waiting: dict[str, _Run] = {}  # by name
-        self._unfinished: list[_Run] = []  # of a study that is taken up again
+        # They lost their worker, or ran when the study that is taken up again broke off
+        self._unfinished: list[_Run] = []
         self._best: dict[str, float] = {}  # by name
         self._drawn = 0
         self._drawn_all = False
@@ -146,7 +147,10 @@ class StudySearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         run, last = self._running.pop(trial_id), result or {}
-        scored = not error and self._is_scored(last)
+        if error:
+            self._unfinished.append(run)
+            return
+        scored = self._is_scored(last)
         if scored:
             self._report(run, last)  # Ray passes the last result on at the end alone
         self._leave(run, scored, last.get("outcome"))
@@ -182,7 +186,14 @@ class StudySearcher(Searcher):
             self._rungs.report(run.name, epoch, value if self.mode == "max" else -value)
 
     def _next_unfinished(self) -> _Run | None:
-        return self._unfinished.pop(0) if self._unfinished else None
+        """The next that goes on in another worker. The record says which of them have failed."""
+        while self._unfinished:
+            run = self._unfinished.pop(0)
+            trial = self._ledger.trials.get(run.name)
+            if trial is None or trial.outcome is None:
+                return run
+            self._leave(run, False, trial.outcome)
+        return None
 
     def _next_baseline(self) -> _Run | None:
         if not self._baselines:

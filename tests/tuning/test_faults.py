@@ -1,5 +1,7 @@
 """Faults within a real search: each costs what it must, and nothing that was finished."""
 
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -224,6 +226,28 @@ def test_a_trial_whose_worker_was_lost_goes_on_exactly_where_it_was(
 def test_a_trial_that_kills_its_worker_twice_has_failed(faulty: Searched) -> None:
     assert faulty.trials["killing"].reason.startswith("killed its worker twice: ")
     assert len(faulty.notes("killing")) == 1
+
+
+def test_a_worker_that_is_lost_between_two_trials_costs_neither(
+    run: Callable[..., Searched], make_study: MakeStudy, tmp_path: Path
+) -> None:
+    space = SPACE.partition("baselines:")[0] + "baselines:\n  first: {train.lr: 0.01}\n"
+    killed = []
+
+    def kill(ledger: Ledger) -> bool:
+        if not killed and (first := ledger.trials.get("first")) and first.outcome:
+            killed.append(int(first.worker.rpartition(":")[2]))
+            os.kill(killed[0], signal.SIGKILL)
+        return False
+
+    ended = run(make_study(space=space), tmp_path / "run", kill)
+    assert len(killed) == 1
+    assert {name: trial.outcome for name, trial in ended.trials.items()} == {
+        "first": "completed",
+        "t0001": "completed",
+    }
+    (note,) = ended.notes("t0001")
+    assert note.startswith("its worker was lost (")
 
 
 def test_an_exception_of_a_config_is_not_tried_again_and_costs_no_worker(faulty: Searched) -> None:

@@ -166,13 +166,12 @@ def test_the_best_value_is_the_smallest_when_the_goal_is_to_minimize(
 @pytest.mark.parametrize(
     "ending",
     [
-        {"error": True},
         {"result": None},
         {"result": {"epoch": 2}},
         {"result": result(2, float("nan"))},
         {"result": result(EPOCHS, float("inf"))},
     ],
-    ids=["error", "stopped before it began", "no metric", "nan", "inf"],
+    ids=["stopped before it began", "no metric", "nan", "inf"],
 )
 def test_a_trial_without_a_score_has_failed(
     bare: Study, ledger: Ledger, ending: dict[str, Any]
@@ -340,10 +339,42 @@ def test_nothing_is_proposed_while_the_gpus_are_full(bare: Study, ledger: Ledger
     assert searcher.suggest("ray3") is None
     searcher.on_trial_complete("ray1", result(EPOCHS, 0.5))
     assert searcher.suggest("ray3") is None
-    searcher.on_trial_complete("ray2", error=True)
+    searcher.on_trial_complete("ray2", {"outcome": "failed"})
     third = searcher.suggest("ray3")
     assert isinstance(third, dict)
     assert third["name"] == "t0003"
+
+
+def test_a_trial_that_lost_its_worker_is_proposed_again_before_all_others(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    searcher = StudySearcher(make_study(), plan, ledger)
+    first = searcher.suggest("ray1")
+    assert isinstance(first, dict)
+    searcher.on_trial_result("ray1", result(1, 0.5))
+    searcher.on_trial_complete("ray1", error=True)
+    assert searcher.suggest("ray2") == first
+    searcher.on_trial_result("ray2", result(1, 0.5))  # trained again
+    searcher.on_trial_complete("ray2", result(EPOCHS, 0.6))
+    second = searcher.suggest("ray3")
+    assert isinstance(second, dict)
+    assert second["name"] != first["name"]
+
+
+def test_a_trial_that_failed_with_its_worker_is_told_and_not_proposed_again(
+    bare: Study, ledger: Ledger
+) -> None:
+    searcher = StudySearcher(bare, plan, ledger)
+    first = searcher.suggest("ray1")
+    assert isinstance(first, dict)
+    facts = {key: first[key] for key in ("baseline", "overrides", "config", "cost")}
+    ledger.start(trial="t0001", planned_epochs=EPOCHS, **facts)
+    searcher.on_trial_complete("ray1", error=True)
+    ledger.end("t0001", "failed", "killed its worker twice")
+    second = searcher.suggest("ray2")
+    assert isinstance(second, dict)
+    assert second["name"] == "t0002"
+    assert [trial.state for trial in told(searcher)] == [TrialState.FAIL, TrialState.RUNNING]
 
 
 def test_a_baseline_is_never_refused(make_study: MakeStudy, ledger: Ledger) -> None:
@@ -375,7 +406,7 @@ def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_
     run(searcher, "ray1", [0.3, 0.8, 0.6, 0.7])
     run(searcher, "ray2", [0.2, 0.4])
     searcher.suggest("ray3")
-    searcher.on_trial_complete("ray3", error=True)
+    searcher.on_trial_complete("ray3", {"outcome": "failed"})
     searcher.suggest("ray4")  # still running
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     study = optuna.load_study(study_name="tiny", storage=storage)
@@ -481,7 +512,7 @@ def test_a_trial_that_failed_waits_nowhere(waiting: Study, ledger: Ledger) -> No
     again = searcher.suggest("ray3")
     assert isinstance(again, dict)
     assert again["name"] == "t0001"
-    searcher.on_trial_complete("ray3", None, error=True)
+    searcher.on_trial_complete("ray3", {"outcome": "failed"})
     names = [stretch(searcher, f"ray{number}", 0.1)["name"] for number in range(4, 6)]
     assert names == ["t0003", "t0004"]
 
