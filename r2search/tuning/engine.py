@@ -24,7 +24,7 @@ from r2search.tuning.budget import Plan, Validated, plan_trial, search_seconds
 from r2search.tuning.callback import StudyCallback
 from r2search.tuning.events import Ledger
 from r2search.tuning.preflight import check_nodes
-from r2search.tuning.resources import Room, Workers, plan_room, plan_workers
+from r2search.tuning.resources import Room, Workers, plan_room, plan_workers, totals
 from r2search.tuning.scheduler import build_scheduler, stopping_epochs, take_up
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.trackers import Tracker
@@ -89,17 +89,12 @@ def measure_slots(study: Study, run_dir: Path) -> Slots:
     """
     if os.environ.get("RAY_ADDRESS"):
         check_nodes(study.fixed.data, run_dir)
-    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    workers = plan_workers(
-        study.resources,
-        have.get("CPU", 1),
-        have.get("GPU", 0),
-        have.get("memory", 0),
-        max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]),  # type: ignore[no-untyped-call]
-    )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    have, most = totals(nodes), max(node.get("CPU", 0) for node in nodes)
+    workers = plan_workers(study.resources, have["CPU"], have["GPU"], have["memory"], most)
     probe = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus)(_measure)
     found = ray.get(probe.remote(study.fixed, workers.threads))
-    room = plan_room(study.resources, workers, have.get("memory", 0), found.gpu_memory, found.dtype)
+    room = plan_room(study.resources, workers, have["memory"], found.gpu_memory, found.dtype)
     return Slots(workers, found.rate, room)
 
 
