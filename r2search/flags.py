@@ -141,7 +141,8 @@ def add_fetch(command: argparse.ArgumentParser) -> None:
 
 def add_submit(command: argparse.ArgumentParser) -> None:
     add_cluster(command)
-    _add_study(command, "run folder to make, on storage that all nodes share; must be given")
+    out = "run folder to make, on storage that all nodes share; must be given with --space"
+    _add_study(command, out, resume=True)
     _add_search(command)
 
 
@@ -238,8 +239,8 @@ def _trials(text: str) -> int | More:
     return More(count) if text.startswith("+") else count
 
 
-def extended(study: Study, options: argparse.Namespace) -> Study:
-    """The study of `--resume`, with what its flags add to the budget."""
+def require_extension(options: argparse.Namespace) -> None:
+    """Misuse for what cannot be changed of a study that goes on."""
     named = [
         flag for flag in ("data", "reader", "seed", "out") if getattr(options, flag) is not None
     ]
@@ -248,13 +249,20 @@ def extended(study: Study, options: argparse.Namespace) -> Study:
             f"--{(named or ['set'])[0]}: --resume goes on with a study as it was; --time +30m and "
             "--trials +50 extend it, --workers and --wandb may differ"
         )
-    budget = study.budget.model_dump()
     for flag in ("time", "trials"):
         given = getattr(options, flag)
         if given is not None and not isinstance(given, More):
             raise Misuse(f"--{flag}: beside --resume write how much more, as in --{flag} +30")
-        if given is not None:
-            budget[flag] += given.value
+
+
+def extended(study: Study, options: argparse.Namespace) -> Study:
+    """The study of `--resume`, with what its flags add to the budget."""
+    require_extension(options)
+    budget = study.budget.model_dump()
+    for flag in ("time", "trials"):
+        more = getattr(options, flag)
+        if more is not None:
+            budget[flag] += more.value
     workers = study.resources.workers if options.workers is None else options.workers
     return study.model_copy(
         update={

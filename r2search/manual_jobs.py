@@ -29,6 +29,9 @@ of the cluster's nodes: the images lie at --data on every node, and --out, which
 given, is on storage that all of them share. What is wrong with the space is said here,
 what is wrong with the nodes by the study itself, before it trains anything.
 
+--resume goes on with a study in its run folder, a path of the cluster's nodes: one that was
+stopped or broke off, or one that is to have more time or trials. Nothing else is needed.
+
 Ctrl-C ends the following, not the study. Later, with the printed name ID of the study:
   follow ID   stop ID   status [ID]   fetch ID --out DIR
 """,
@@ -39,6 +42,8 @@ Ctrl-C ends the following, not the study. Later, with the printed name ID of the
       eight hours on photographs, where RAY_API_SERVER_ADDRESS holds the address
   r2search job submit --space my.yaml --out /shared/runs/my --workers 8 --detach
       your own space file, without waiting for the end
+  r2search job submit --resume /shared/runs/r1 --time +30m
+      half an hour more for the study in this run folder
 
 `python launch/submit.py ...` is the same command.
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -19,22 +20,27 @@ def command(arguments: Sequence[str]) -> list[str]:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    study = _load(options)
-    if options.out is None:
+    if options.resume is None:
+        name, run_dir, content = _load(options).name, options.out, "code and space file"
+    else:
+        flags.require_extension(options)
+        name, run_dir, content = _name_of(options.resume), options.resume, "code"
+    if run_dir is None:
         raise Misuse("--out is missing: name the run folder to make, on storage that all nodes see")
-    for flag, path in (("--out", options.out), ("--data", options.data)):
+    for flag in ("out", "resume", "data"):
+        path = getattr(options, flag)
         if path is not None and not path.startswith("/"):
-            raise Misuse(f"{flag} {path}: is a path of the cluster's nodes; begin it with /")
+            raise Misuse(f"--{flag} {path}: is a path of the cluster's nodes; begin it with /")
     secret = _wandb_key() if options.send_wandb_key else {}
     from r2search.tuning.packing import pack, size_of
 
     package = pack(options.space)
     jobs, client = _cluster(options)
-    words = ["--space", package.space, *_for_tune(options, flags.add_cluster)]
-    facts = {"study": study.name, "run_dir": options.out}
-    job = jobs.submit(client, package, words, facts, secret)
-    size = size_of(package.size)
-    _say(f"sent {len(package.files)} files, {size}: code and space file, no data")
+    words = _for_tune(options, flags.add_cluster)
+    if package.space:
+        words = ["--space", package.space, *words]
+    job = jobs.submit(client, package, words, {"study": name, "run_dir": run_dir}, secret)
+    _say(f"sent {len(package.files)} files, {size_of(package.size)}: {content}, no data")
     if secret:
         _say("sent WANDB_API_KEY, too: who can run jobs on the cluster can read it")
     _say(f"the study is {job}")
@@ -42,6 +48,11 @@ def _submit(options: argparse.Namespace) -> int:
         _say(_ways_on(job, options.address))
         return 0
     return _watch(jobs, client, job, options.address)
+
+
+def _name_of(run_dir: str) -> str:
+    """A name for a study whose space file lies on the cluster alone: that of its run folder."""
+    return re.sub(r"[^\w.-]+", "-", Path(run_dir).name, flags=re.ASCII) or "study"
 
 
 def _follow(options: argparse.Namespace) -> int:

@@ -73,6 +73,7 @@ STRING, INTEGER = {"type": "string"}, {"type": "integer"}
 STRINGS = {"type": "object", "additionalProperties": STRING}
 CONTAINER = obj(
     {"name": STRING, "image": STRING, "resources": obj({"requests": STRINGS, "limits": STRINGS})},
+    env=array(obj({"name": STRING, "value": STRING})),
     ports=array(obj({"containerPort": INTEGER, "name": STRING})),
     volumeMounts=array(obj({"name": STRING, "mountPath": STRING})),
 )

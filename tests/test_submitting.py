@@ -11,6 +11,7 @@ from r2search.submitting import COMMANDS, command
 pytest.importorskip("aiohttp", reason="the extra `cluster` is not installed")
 Capture = pytest.CaptureFixture[str]
 SUBMIT = "job submit --space quick.yaml --out /shared/r1"
+RESUME = "job submit --resume /shared/r1"
 
 
 def refused(arguments: str, capsys: Capture) -> str:
@@ -45,6 +46,13 @@ def test_launch_submit_submits_unless_it_is_told_what_else() -> None:
             "job submit --space quick.yaml --out runs/r1",
             "--out runs/r1: is a path of the cluster's",
         ),
+        ("job submit --resume runs/r1", "--resume runs/r1: is a path of the cluster's nodes; beg"),
+        (f"{RESUME} --out /shared/r2", "--out: --resume goes on with a study as it was; --time"),
+        (f"{RESUME} --set model.depth=4", "--set: --resume goes on with a study as it was; --tim"),
+        (f"{RESUME} --time 30m", "--time: beside --resume write how much more, as in --time +30"),
+        (f"{RESUME} --space quick.yaml", "argument --space: not allowed with argument --resume"),
+        (RESUME, "--address is missing: give the dashboard's, as http://HEAD:8265, or export RAY"),
+        (f"{SUBMIT} --time +30m", "--time +: only beside --resume; write it without the plus"),
         (f"{SUBMIT} --data photos", "--data photos: is a path of the cluster's nodes; begin it w"),
         (
             SUBMIT,

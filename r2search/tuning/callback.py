@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -20,6 +21,10 @@ from r2search.tuning.trackers import Tracker
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
 KEPT_WAITING = 10  # of trials that wait at a rung; another one that goes on begins anew
+# Workers that a trial may lose within an epoch: after the last its config is to blame. The second
+# number is of workers that did not come to begin it, as those that wait for a trial when their node
+# is lost.
+LOST, LOST_BEFORE = 2, 5
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +65,8 @@ class StudyCallback(Callback):
         self._checkpoints_dir = checkpoints_dir
         self._refresh = refresh
         self._stopping = stopping
+        self._begun: set[str] = set()  # trials that a worker has
+        self._lost: Counter[tuple[str, int, bool]] = Counter()  # by name, epochs and whether begun
         self._tracked: set[str] = set()  # trials that the trackers heard of
         self._dropped: set[str] = set()  # waiting trials whose checkpoints were not kept
         # Stopped trials whose workers write the best weights when they take up another one
@@ -81,13 +88,13 @@ class StudyCallback(Callback):
     @_never_raises
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial.config["name"]
+        self._begun.add(name)
         if name in self._ledger.trials:
             if self._ledger.trials[name].waiting:
                 self._dropped.discard(name)
                 self._ledger.promote(name)
         else:
-            facts = {key: trial.config[key] for key in ("baseline", "overrides", "config", "cost")}
-            self._ledger.start(trial=name, planned_epochs=trial.config["planned_epochs"], **facts)
+            self._start(trial.config)
         if name not in self._tracked:
             self._tracked.add(name)
             for tracker in self._trackers:
@@ -112,6 +119,7 @@ class StudyCallback(Callback):
     @_never_raises
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         name = trial.config["name"]
+        self._begun.discard(name)
         if name not in self._ledger.trials:
             return  # asked for, never started
         record = self._ledger.trials[name]
@@ -129,20 +137,22 @@ class StudyCallback(Callback):
         self._close(name)
 
     @_never_raises
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        name = trial.config["name"]
-        if name in self._ledger.trials:
-            self._note(name, f"its worker was lost ({_last_line(trial)}); another goes on with it")
-
-    @_never_raises
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        name = trial.config["name"]
-        record = self._ledger.trials.get(name)
-        if record is None or record.waiting:  # not begun by this worker: the searcher sees to it
-            log.warning("%s: its worker was lost before it began (%s)", name, _last_line(trial))
-        else:
+        """A trial lost its worker: it goes on in another, or has failed; the record says which."""
+        name, begun = trial.config["name"], trial.config["name"] in self._begun
+        self._begun.discard(name)
+        if name not in self._ledger.trials:
+            self._start(trial.config)
+        lost = (name, len(self._ledger.trials[name].reports), begun)
+        self._lost[lost] += 1
+        if self._lost[lost] < (LOST if begun else LOST_BEFORE):
+            self._note(name, f"its worker was lost ({_last_line(trial)}); another goes on with it")
+            return
+        if begun:
             self._ledger.end(name, "infeasible", f"killed its worker twice: {_last_line(trial)}")
-            self._close(name)
+        else:
+            self._ledger.end(name, "failed", f"no worker could begin it: {_last_line(trial)}")
+        self._close(name)
 
     @_never_raises
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -163,6 +173,11 @@ class StudyCallback(Callback):
                 self._close(name)
         self._settle_leaving(at_last=True)
         self._prune_checkpoints()  # a worker that was stopped may have written since
+
+    def _start(self, config: dict[str, Any]) -> None:
+        facts = {key: config[key] for key in ("baseline", "overrides", "config", "cost")}
+        facts["planned_epochs"] = config["planned_epochs"]
+        self._ledger.start(trial=config["name"], **facts)
 
     def _note(self, name: str, text: str) -> None:
         log.warning("%s: %s", name, text)

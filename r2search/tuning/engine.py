@@ -24,7 +24,7 @@ from r2search.tuning.budget import Plan, Validated, plan_trial, search_seconds
 from r2search.tuning.callback import StudyCallback
 from r2search.tuning.events import Ledger
 from r2search.tuning.preflight import check_nodes
-from r2search.tuning.resources import Room, Workers, plan_room, plan_workers
+from r2search.tuning.resources import Room, Workers, plan_room, plan_workers, totals
 from r2search.tuning.scheduler import build_scheduler, stopping_epochs, take_up
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.trackers import Tracker
@@ -94,17 +94,12 @@ def measure_slots(study: Study, run_dir: Path) -> Slots:
 
 def find_slots(study: Study) -> Slots:
     """Plan the workers and measure one of them, in a process like theirs."""
-    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    workers = plan_workers(
-        study.resources,
-        have.get("CPU", 1),
-        have.get("GPU", 0),
-        have.get("memory", 0),
-        max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]),  # type: ignore[no-untyped-call]
-    )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    have, most = totals(nodes), max(node.get("CPU", 0) for node in nodes)
+    workers = plan_workers(study.resources, have["CPU"], have["GPU"], have["memory"], most)
     probe = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus)(_measure)
     found = ray.get(probe.remote(study.fixed, workers.threads))
-    room = plan_room(study.resources, workers, have.get("memory", 0), found.gpu_memory, found.dtype)
+    room = plan_room(study.resources, workers, have["memory"], found.gpu_memory, found.dtype)
     return Slots(workers, found.rate, room)
 
 
@@ -180,8 +175,7 @@ def search(
                 callbacks=[callback],
                 # The trainable keeps the best weights itself; Ray would save every trial's end.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                # Of workers that were killed: what goes wrong with a config is never raised.
-                failure_config=tune.FailureConfig(max_failures=1),
+                # Ray tries no trial again: the searcher proposes those that lost their worker.
                 verbose=0,
             ),
         ).fit()

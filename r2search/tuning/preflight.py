@@ -46,6 +46,8 @@ class Wanted:
 def check_nodes(data: DataConfig, run_dir: Path) -> None:
     """Ask every node of the cluster; one Misuse names all that would go wrong, node by node."""
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if not any(node["Resources"].get("CPU") for node in alive):
+        raise Misuse("no node of the cluster has CPUs to train on; start its workers first")
     roots = [data.root, *(member.root for member in data.pool)]
     marker = run_dir / f".driver-{secrets.token_hex(8)}"
     marker.touch()

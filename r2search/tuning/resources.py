@@ -1,5 +1,6 @@
 """How many trials train at once, what each asks of Ray, and what memory each may take."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -47,6 +48,15 @@ class Room:
             if memory <= held and busy <= share * LAUNCH_S:
                 return share
         return self.shares[-1]
+
+
+def totals(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """What the nodes have together on which trials can run: CPUs, GPUs, bytes of memory.
+
+    A head without CPUs runs none: its memory is not theirs.
+    """
+    training = [node for node in nodes if node.get("CPU")]
+    return {kind: sum(node.get(kind, 0) for node in training) for kind in ("CPU", "GPU", "memory")}
 
 
 def plan_workers(

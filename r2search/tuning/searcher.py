@@ -2,7 +2,6 @@
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from r2search.tuning.events import Ledger
 from r2search.tuning.proposals import Proposals
 from r2search.tuning.scheduler import build_rungs
 
-MOST_LOST = 3  # workers that end before they take a trial up
 LAST_CALL = 1.3  # of the time that the best trial still needs; less is too risky
 
 
@@ -69,9 +67,9 @@ class StudySearcher(Searcher):
         self._left = left
         self._running: dict[str, _Run] = {}  # by Ray's trial id
         self._waiting: dict[str, _Run] = {}  # by name
-        self._unfinished: list[_Run] = []  # of a study that is taken up again
+        # They lost their worker, or ran when the study that is taken up again broke off
+        self._unfinished: list[_Run] = []
         self._best: dict[str, float] = {}  # by name
-        self._lost: Counter[str] = Counter()  # workers that ended with an error, by name
         self._drawn = 0
         self._drawn_all = False
         self._replay(tuple(ledger.past))
@@ -149,20 +147,13 @@ class StudySearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         run, last = self._running.pop(trial_id), result or {}
-        if error and self._never_came(run):
+        if error:
             self._unfinished.append(run)
             return
-        scored = not error and self._is_scored(last)
+        scored = self._is_scored(last)
         if scored:
             self._report(run, last)  # Ray passes the last result on at the end alone
-        # By error ends a trial that killed its worker twice; nothing else is raised.
-        self._leave(run, scored, "infeasible" if error else last.get("outcome"))
-
-    def _never_came(self, run: _Run) -> bool:
-        """Whether the worker ended before it took the trial up: then another one is to have it."""
-        trial = self._ledger.trials.get(run.name)
-        self._lost[run.name] += 1
-        return (trial is None or trial.waiting) and self._lost[run.name] < MOST_LOST
+        self._leave(run, scored, last.get("outcome"))
 
     def _leave(self, run: _Run, scored: bool, outcome: str | None) -> None:
         """A trial has come to its end or to a rung."""
@@ -195,7 +186,14 @@ class StudySearcher(Searcher):
             self._rungs.report(run.name, epoch, value if self.mode == "max" else -value)
 
     def _next_unfinished(self) -> _Run | None:
-        return self._unfinished.pop(0) if self._unfinished else None
+        """The next that goes on in another worker. The record says which of them have failed."""
+        while self._unfinished:
+            run = self._unfinished.pop(0)
+            trial = self._ledger.trials.get(run.name)
+            if trial is None or trial.outcome is None:
+                return run
+            self._leave(run, False, trial.outcome)
+        return None
 
     def _next_baseline(self) -> _Run | None:
         if not self._baselines:

@@ -11,7 +11,13 @@ import torch
 from r2search.bundle import read_weights, save_weights
 from r2search.config import Study
 from r2search.records import EpochReport
-from r2search.tuning.callback import KEPT_CHECKPOINTS, KEPT_WAITING, StudyCallback
+from r2search.tuning.callback import (
+    KEPT_CHECKPOINTS,
+    KEPT_WAITING,
+    LOST,
+    LOST_BEFORE,
+    StudyCallback,
+)
 from r2search.tuning.checkpoints import weights_path
 from r2search.tuning.events import Ledger, read_events
 
@@ -46,13 +52,22 @@ class Driver:
         )
 
     def trial(self, name: str, baseline: bool = False, until: int = PLANNED) -> Any:
-        facts = {"overrides": {}, "config": {}, "cost": {}, "planned_epochs": PLANNED}
-        facts["until_epoch"] = until
-        trial = SimpleNamespace(
-            config={"name": name, "baseline": baseline, **facts}, error_file=None
-        )
+        trial = self.proposed(name, baseline, until)
         self.callback.on_trial_start(0, [], trial)
         return trial
+
+    def proposed(self, name: str, baseline: bool = False, until: int = PLANNED) -> Any:
+        """A trial that no worker has begun."""
+        facts = {"overrides": {}, "config": {}, "cost": {}, "planned_epochs": PLANNED}
+        facts["until_epoch"] = until
+        return SimpleNamespace(
+            config={"name": name, "baseline": baseline, **facts}, error_file=None
+        )
+
+    def lose(self, trial: Any) -> str | None:
+        """The worker of a trial dies; how the trial ended, if it did."""
+        self.callback.on_trial_error(0, [], trial)
+        return self.ledger.trials[trial.config["name"]].outcome
 
     def report(self, trial: Any, epoch: int, value: float, **more: Any) -> None:
         report = EpochReport(epoch=epoch, metrics={METRIC: value}, pixels=1, seconds={})
@@ -238,3 +253,25 @@ def test_of_many_that_wait_only_the_best_keep_their_files(driver: Driver) -> Non
     driver.callback.end_running()
     events = list(read_events(driver.folder.parent / "trials.jsonl"))
     assert not [event for event in events if event["event"] == "lost"]
+
+
+def test_a_trial_that_loses_its_worker_twice_in_one_epoch_is_infeasible(driver: Driver) -> None:
+    for epoch in (1, 2, 3):  # each time it has come further
+        trial = driver.trial("t0001")
+        driver.report(trial, epoch, 0.5)
+        assert driver.lose(trial) is None
+    for _ in range(LOST - 2):
+        assert driver.lose(driver.trial("t0001")) is None
+    assert driver.lose(driver.trial("t0001")) == "infeasible"
+    reason = "killed its worker twice: failed without a message"
+    assert driver.ledger.trials["t0001"].reason == reason
+
+
+def test_workers_that_were_dead_before_they_began_a_trial_are_no_fault_of_it(
+    driver: Driver,
+) -> None:
+    assert all(driver.lose(driver.proposed("t0001")) is None for _ in range(LOST_BEFORE - 1))
+    assert driver.lose(driver.trial("t0001")) is None
+    assert driver.lose(driver.proposed("t0001")) == "failed"
+    reason = "no worker could begin it: failed without a message"
+    assert driver.ledger.trials["t0001"].reason == reason

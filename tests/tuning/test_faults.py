@@ -1,5 +1,7 @@
 """Faults within a real search: each costs what it must, and nothing that was finished."""
 
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -66,7 +68,6 @@ baselines:
   unbuildable: {{train.lr: 0.018}}
   metricless: {{train.lr: 0.019}}
   unsaved: {{train.lr: 0.02}}
-  stuck: {{train.lr: 0.021}}
 """
 SLOTS = Slots(Workers(count=1, threads=1, gpus=0.0), Rate(1e12, 1e12))
 MakeStudy = Callable[..., Study]
@@ -92,16 +93,6 @@ def planting(shared: Shared) -> type[NetworkTrainable]:
 
             module.training_step = step  # type: ignore[attr-defined]
             super().setup(config)
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            import os
-            import signal
-
-            once = self.shared.checkpoints_dir.parent / "stuck"
-            if new_config["name"] == "stuck" and not once.exists():
-                once.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return bool(super().reset_config(new_config))
 
         def _build(self) -> Trainer:
             if self._name == "unbuildable":
@@ -225,7 +216,6 @@ def test_the_study_goes_on_whatever_happens_to_a_trial(faulty: Searched) -> None
         "unbuildable": "failed",
         "metricless": "failed",
         "unsaved": "failed",
-        "stuck": "completed",
         "t0001": "completed",
     }
 
@@ -257,6 +247,28 @@ def test_a_trial_that_kills_its_worker_twice_is_infeasible(faulty: Searched) -> 
     assert len(faulty.notes("killing")) == 1
 
 
+def test_a_worker_that_is_lost_between_two_trials_costs_neither(
+    run: Callable[..., Searched], make_study: MakeStudy, tmp_path: Path
+) -> None:
+    space = SPACE.partition("baselines:")[0] + "baselines:\n  first: {train.lr: 0.01}\n"
+    killed = []
+
+    def kill(ledger: Ledger) -> bool:
+        if not killed and (first := ledger.trials.get("first")) and first.outcome:
+            killed.append(int(first.worker.rpartition(":")[2]))
+            os.kill(killed[0], signal.SIGKILL)
+        return False
+
+    ended = run(make_study(space=space), tmp_path / "run", kill)
+    assert len(killed) == 1
+    assert {name: trial.outcome for name, trial in ended.trials.items()} == {
+        "first": "completed",
+        "t0001": "completed",
+    }
+    (note,) = ended.notes("t0001")
+    assert note.startswith("its worker was lost (")
+
+
 def test_an_exception_of_a_config_is_not_tried_again_and_costs_no_worker(faulty: Searched) -> None:
     assert faulty.trials["raising"].reason == "ValueError: planted"
     assert faulty.notes("raising") == []
@@ -276,11 +288,6 @@ def test_what_goes_wrong_round_an_epoch_is_the_end_of_one_trial(
 ) -> None:
     assert faulty.trials[name].reason == reason
     assert faulty.trials[name].worker in ("", faulty.trials["hung"].worker)
-
-
-def test_a_worker_that_ends_between_two_trials_costs_neither(faulty: Searched) -> None:
-    assert faulty.notes("stuck") == []
-    assert faulty.trials["stuck"].worker != faulty.trials["unsaved"].worker
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_once(faulty: Searched) -> None:
@@ -307,8 +314,8 @@ def test_optuna_hears_of_a_config_without_room_as_of_one_that_is_refused(
 def test_a_config_without_room_counts_as_infeasible_alone(faulty: Searched) -> None:
     own = [TrialOutcome(**_of_search(trial)) for trial in faulty.trials.values()]
     counts = count_trials(own, {"too_slow": 2})
-    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (4, 4, 7)
-    assert counts["total"] == 11
+    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (4, 4, 6)
+    assert counts["total"] == 10
 
 
 def _of_search(trial: TrialOutcome) -> dict[str, Any]:
@@ -332,7 +339,7 @@ def test_what_is_left_on_disk_is_the_best_weights_of_trials_that_did_not_fail(
 ) -> None:
     folder = faulty.folder / "checkpoints"
     left = {path.name for path in folder.iterdir() if path.is_dir()}
-    assert left == {"halved", "killed", "broken_gpu", "hung", "stuck", "t0001"}
+    assert left == {"halved", "killed", "broken_gpu", "hung", "t0001"}
     for name in left:
         best = faulty.trials[name].best(METRIC, "maximize")
         (path,) = (folder / name).iterdir()

@@ -247,6 +247,21 @@ def test_the_results_come_back_and_predict(study: Followed, head: Head, tmp_path
     assert "fetch-" not in head.run("status")[1]
 
 
+def test_a_study_on_the_cluster_is_extended_by_its_run_folder_alone(
+    study: Followed, head: Head
+) -> None:
+    record = study.run_dir / "trials.jsonl"
+    before = record.read_text()
+    words = f"--resume {study.run_dir} --time +3m --trials +1 --wandb disabled".split()
+    code, said = head.run(*words)
+    assert code == 0, said
+    assert re.search(r"sent \d+ files, \d+ KiB: code, no data", said)
+    assert name_of(said).startswith(f"{study.run_dir.name}-")
+    assert record.read_text().startswith(before)
+    summary = json.loads((study.run_dir / "summary.json").read_text())
+    assert (summary["status"], summary["trials"]["total"]) == ("completed", 2)
+
+
 def test_a_study_that_refuses_ends_with_its_own_code_and_sentence(
     head: Head, tmp_path: Path
 ) -> None:

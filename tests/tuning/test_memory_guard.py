@@ -26,7 +26,7 @@ def planting(shared):
             eaten = []
             while self._name == "U-Net":
                 eaten.append(b"x" * 2**26)
-                time.sleep(0.05)
+                time.sleep(0.2)
             return super()._build()
 
     return Hungry

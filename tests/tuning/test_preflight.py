@@ -129,16 +129,22 @@ from ray.cluster_utils import Cluster
 from r2search.config import DataConfig, Misuse
 from r2search.tuning.preflight import check_nodes
 
-node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-cluster.add_node(num_gpus=1, **node)
+def check():
+    try:
+        check_nodes(DataConfig(root=run_dir / "gone"), run_dir)
+    except Misuse as misuse:
+        return str(misuse)
+
+run_dir, node = Path(sys.argv[1]), {"object_store_memory": 100 * 2**20}
+head = node | {"num_cpus": 0, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=head)
 ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
-run_dir, said = Path(sys.argv[1]), ""
-try:
-    check_nodes(DataConfig(root=run_dir / "gone"), run_dir)
-except Misuse as misuse:
-    said = str(misuse)
-print(json.dumps({"said": said, "left": [path.name for path in run_dir.iterdir()]}))
+alone = check()
+cluster.add_node(num_cpus=1, num_gpus=1, **node)
+cluster.wait_for_nodes()
+said = check()
+left = [path.name for path in run_dir.iterdir()]
+print(json.dumps({"alone": alone, "said": said, "left": left}))
 ray.shutdown()
 cluster.shutdown()
 """
@@ -155,6 +161,9 @@ def test_every_node_of_a_real_cluster_is_asked(tmp_path: Path) -> None:
         check=True,
     )
     answer = json.loads(ran.stdout.splitlines()[-1])
+    assert answer["alone"] == (
+        "no node of the cluster has CPUs to train on; start its workers first"
+    )
     first, *lines = answer["said"].splitlines()
     # Both nodes have the address of this machine; torch sees no GPU where Ray was told of one.
     assert first.endswith("with the nodes of the cluster:")

@@ -15,6 +15,7 @@ from r2search.tuning.resources import (
     Workers,
     plan_room,
     plan_workers,
+    totals,
 )
 
 GIB = 2**30
@@ -133,3 +134,9 @@ def test_the_least_share_that_holds_a_trial_is_its_own(
     # Of 16 GiB: 1 GiB a sixteenth, of which CUDA takes 0.75.
     gpu = Room(16 * GIB, gpu_memory=16 * GIB, shares=SHARES)
     assert gpu.share(memory * GIB, busy) == share
+
+
+def test_the_memory_of_a_head_that_trains_nothing_is_not_for_trials() -> None:
+    head, worker = {"memory": 8.0}, {"CPU": 4.0, "GPU": 1.0, "memory": 24.0}
+    assert totals([head, worker, worker]) == {"CPU": 8, "GPU": 2, "memory": 48}
+    assert totals([{"CPU": 2.0}]) == {"CPU": 2, "GPU": 0, "memory": 0}

@@ -19,7 +19,7 @@ from r2search.space import contains, trial_config
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger, read_events
 from r2search.tuning.proposals import MOST_DRAWS, STARTUP_TRIALS
-from r2search.tuning.searcher import MOST_LOST, StudySearcher
+from r2search.tuning.searcher import StudySearcher
 
 METRIC = "val/dice_mean"
 EPOCHS = 4
@@ -59,15 +59,6 @@ def run(searcher: StudySearcher, name: str, values: list[float]) -> dict[str, An
     for epoch, value in enumerate(values[:-1], start=1):
         searcher.on_trial_result(name, result(epoch, value))
     searcher.on_trial_complete(name, result(len(values), values[-1]))
-    return proposal
-
-
-def begin(searcher: StudySearcher, ledger: Ledger, ray_id: str) -> dict[str, Any]:
-    """A worker takes up what is proposed."""
-    proposal = searcher.suggest(ray_id)
-    assert isinstance(proposal, dict)
-    facts = {key: proposal[key] for key in ("baseline", "overrides", "config", "cost")}
-    ledger.start(trial=proposal["name"], planned_epochs=proposal["planned_epochs"], **facts)
     return proposal
 
 
@@ -175,23 +166,21 @@ def test_the_best_value_is_the_smallest_when_the_goal_is_to_minimize(
 @pytest.mark.parametrize(
     "ending",
     [
-        {"error": True},
         {"result": None},
         {"result": {"epoch": 2}},
         {"result": result(2, float("nan"))},
         {"result": result(EPOCHS, float("inf"))},
     ],
-    ids=["error", "stopped before it began", "no metric", "nan", "inf"],
+    ids=["stopped before it began", "no metric", "nan", "inf"],
 )
 def test_a_trial_without_a_score_has_failed(
     bare: Study, ledger: Ledger, ending: dict[str, Any]
 ) -> None:
     searcher = StudySearcher(bare, plan, ledger)
-    begin(searcher, ledger, "ray1")
+    searcher.suggest("ray1")
     searcher.on_trial_result("ray1", result(1, 0.5))
     searcher.on_trial_complete("ray1", **ending)
-    state = TrialState.PRUNED if "error" in ending else TrialState.FAIL
-    assert [trial.state for trial in told(searcher)] == [state]
+    assert [trial.state for trial in told(searcher)] == [TrialState.FAIL]
     assert isinstance(searcher.suggest("ray2"), dict)  # and the search goes on
 
 
@@ -343,60 +332,55 @@ def test_nothing_is_proposed_while_the_gpus_are_full(bare: Study, ledger: Ledger
     searcher = StudySearcher(
         bare, lambda c: replace(plan(c), gpu_share=next(shares)), ledger, gpus=1
     )
-    # the second one waits for a whole GPU
-    first, second = (begin(searcher, ledger, ray_id) for ray_id in ("ray1", "ray2"))
+    first, second = searcher.suggest("ray1"), searcher.suggest("ray2")  # it waits for a whole GPU
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
     assert (first["gpu_share"], second["gpu_share"]) == (0.5, 1.0)
     assert searcher.suggest("ray3") is None
     searcher.on_trial_complete("ray1", result(EPOCHS, 0.5))
     assert searcher.suggest("ray3") is None
-    searcher.on_trial_complete("ray2", error=True)
+    searcher.on_trial_complete("ray2", {"outcome": "failed"})
     third = searcher.suggest("ray3")
     assert isinstance(third, dict)
     assert third["name"] == "t0003"
+
+
+def test_a_trial_that_lost_its_worker_is_proposed_again_before_all_others(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    searcher = StudySearcher(make_study(), plan, ledger)
+    first = searcher.suggest("ray1")
+    assert isinstance(first, dict)
+    searcher.on_trial_result("ray1", result(1, 0.5))
+    searcher.on_trial_complete("ray1", error=True)
+    assert searcher.suggest("ray2") == first
+    searcher.on_trial_result("ray2", result(1, 0.5))  # trained again
+    searcher.on_trial_complete("ray2", result(EPOCHS, 0.6))
+    second = searcher.suggest("ray3")
+    assert isinstance(second, dict)
+    assert second["name"] != first["name"]
+
+
+def test_a_trial_that_failed_with_its_worker_is_told_and_not_proposed_again(
+    bare: Study, ledger: Ledger
+) -> None:
+    searcher = StudySearcher(bare, plan, ledger)
+    first = searcher.suggest("ray1")
+    assert isinstance(first, dict)
+    facts = {key: first[key] for key in ("baseline", "overrides", "config", "cost")}
+    ledger.start(trial="t0001", planned_epochs=EPOCHS, **facts)
+    searcher.on_trial_complete("ray1", error=True)
+    ledger.end("t0001", "failed", "killed its worker twice")
+    second = searcher.suggest("ray2")
+    assert isinstance(second, dict)
+    assert second["name"] == "t0002"
+    assert [trial.state for trial in told(searcher)] == [TrialState.FAIL, TrialState.RUNNING]
 
 
 def test_a_baseline_is_never_refused(make_study: MakeStudy, ledger: Ledger) -> None:
     searcher = StudySearcher(make_study(), lambda c: plan(c, lambda c: True), ledger)
     assert [run(searcher, f"ray{i}", [0.5])["name"] for i in range(2)] == ["outside", "inside"]
     assert ledger.infeasible == 0
-
-
-def test_a_trial_whose_worker_ended_before_it_began_is_proposed_again(
-    bare: Study, ledger: Ledger
-) -> None:
-    searcher = StudySearcher(bare, plan, ledger)
-    first = searcher.suggest("ray1")
-    searcher.on_trial_complete("ray1", error=True)
-    assert searcher.suggest("ray2") == first
-    assert told(searcher)[0].state == TrialState.RUNNING
-
-
-def test_a_trial_that_no_worker_takes_up_is_given_up(bare: Study, ledger: Ledger) -> None:
-    searcher = StudySearcher(bare, plan, ledger)
-    names = []
-    for number in range(MOST_LOST + 1):
-        proposal = searcher.suggest(f"ray{number}")
-        assert isinstance(proposal, dict)
-        names.append(proposal["name"])
-        searcher.on_trial_complete(f"ray{number}", error=True)
-    assert names == ["t0001"] * MOST_LOST + ["t0002"]
-    assert told(searcher)[0].state == TrialState.PRUNED
-
-
-def test_a_trial_whose_worker_ended_before_it_left_its_rung_is_proposed_again(
-    waiting: Study, ledger: Ledger
-) -> None:
-    searcher = StudySearcher(waiting, plan, ledger)
-    first = begin(searcher, ledger, "ray1")
-    searcher.on_trial_complete("ray1", result(first["until_epoch"], 0.9))
-    ledger.wait(first["name"])
-    begin(searcher, ledger, "ray2")
-    searcher.on_trial_complete("ray2", result(first["until_epoch"], 0.5))
-    again = searcher.suggest("ray3")
-    assert isinstance(again, dict)
-    assert again["name"] == first["name"]
-    searcher.on_trial_complete("ray3", error=True)
-    assert searcher.suggest("ray4") == again
 
 
 @pytest.mark.parametrize("kind", ["tpe", "random"])
@@ -421,8 +405,8 @@ def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_
     searcher = StudySearcher(bare, plan, ledger, path)
     run(searcher, "ray1", [0.3, 0.8, 0.6, 0.7])
     run(searcher, "ray2", [0.2, 0.4])
-    begin(searcher, ledger, "ray3")
-    searcher.on_trial_complete("ray3", error=True)
+    searcher.suggest("ray3")
+    searcher.on_trial_complete("ray3", {"outcome": "failed"})
     searcher.suggest("ray4")  # still running
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     study = optuna.load_study(study_name="tiny", storage=storage)
@@ -430,7 +414,7 @@ def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_
     assert [(t.user_attrs["trial"], t.state.name, t.value) for t in study.trials] == [
         ("t0001", "COMPLETE", 0.8),
         ("t0002", "PRUNED", 0.4),
-        ("t0003", "PRUNED", None),
+        ("t0003", "FAIL", None),
     ]
     assert study.trials[0].intermediate_values == {1: 0.3, 2: 0.8, 3: 0.8, 4: 0.8}
 
@@ -525,8 +509,10 @@ def test_a_trial_that_failed_waits_nowhere(waiting: Study, ledger: Ledger) -> No
     searcher = StudySearcher(waiting, plan, ledger)
     stretch(searcher, "ray1", 0.9)
     stretch(searcher, "ray2", 0.5)
-    assert begin(searcher, ledger, "ray3")["name"] == "t0001"
-    searcher.on_trial_complete("ray3", None, error=True)
+    again = searcher.suggest("ray3")
+    assert isinstance(again, dict)
+    assert again["name"] == "t0001"
+    searcher.on_trial_complete("ray3", {"outcome": "failed"})
     names = [stretch(searcher, f"ray{number}", 0.1)["name"] for number in range(4, 6)]
     assert names == ["t0003", "t0004"]
 
