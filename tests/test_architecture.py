@@ -21,7 +21,7 @@ ROWS = """
 launch
 cli flags manual manual_jobs submitting
 app
-study finish single rundir, predicting, fetching, checking
+study finish single rundir, predicting, fetching, checking, simulating
 report, tuning
 bundle, summary
 train

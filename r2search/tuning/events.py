@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
@@ -19,22 +19,23 @@ from r2search.tuning.budget import Refusal
 class Ledger:
     """The trials of one study, in memory and on disk. Used by one thread of one driver."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin a record, or take up the one at `path`; its clock goes on where it stood.
+    def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin a record, or take up the one at `path`; its time goes on where it stood.
 
-        Raises ValueError when a line before the last is damaged.
+        None: in memory alone. Raises ValueError when a line before the last is damaged.
         """
         self.trials: dict[str, TrialOutcome] = {}
         self.refused: Counter[str] = Counter()  # configs that were drawn but not run, by cause
         self.tested: dict[tuple[str, int], dict[str, float]] = {}  # by trial and epoch
         self.openings = 0  # of the test split
-        if path.exists():
+        if path and path.exists():
             os.truncate(path, _whole(path))
-        self.past = list(read_events(path)) if path.exists() else []  # all events so far
+        self.past = list(read_events(path)) if path and path.exists() else []  # all events so far
         for event in self.past:
             self._apply(event)
-        self._began = time.monotonic() - (self.past[-1]["t"] if self.past else 0.0)
-        self._file: IO[str] = path.open("a", encoding="utf-8")
+        self._clock = clock
+        self._began = clock() - (self.past[-1]["t"] if self.past else 0.0)
+        self._file: IO[str] | None = path.open("a", encoding="utf-8") if path else None
 
     @property
     def infeasible(self) -> int:
@@ -43,7 +44,7 @@ class Ledger:
 
     def elapsed(self) -> float:
         """Seconds since the study began."""
-        return time.monotonic() - self._began
+        return self._clock() - self._began
 
     def begin(self, **facts: Any) -> None:
         """Note what a replay must know of the study itself."""
@@ -103,13 +104,15 @@ class Ledger:
         self._write({"event": "test", "scores": listed})
 
     def close(self) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
 
     def _write(self, event: dict[str, Any]) -> None:
         line = json.dumps({"t": round(self.elapsed(), 3), **event}, allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        if self._file:
+            self._file.write(line + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self.past.append(json.loads(line))  # what a reader gets: lists for tuples
         self._apply(self.past[-1])
 
