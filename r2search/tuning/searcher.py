@@ -184,6 +184,8 @@ class StudySearcher(Searcher):
             run.asked.report(best, step=epoch)
         if not run.baseline:
             self._rungs.report(run.name, epoch, value if self.mode == "max" else -value)
+        if run.to_its_end:
+            self._rungs.end(run.name)  # no other worker may take it from a rung that it passes
 
     def _next_unfinished(self) -> _Run | None:
         return self._unfinished.pop(0) if self._unfinished else None

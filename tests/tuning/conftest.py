@@ -88,7 +88,7 @@ def synthetic_curves(study: Study, count: int, seed: int = 0) -> Recording:
     """Learning curves that saturate, cross and shiver, of random configs and the baselines.
 
     A deep network learns more slowly and in the end more; at a learning rate far from 0.01 little
-    is learned, and above 0.09 the third epoch breaks.
+    is learned, and above 0.05 the third epoch breaks.
     """
     drawn = [draw(study, suggest_randomly(rng_for(seed, "config", n))) for n in range(count)]
     named = {name: baseline.overrides for name, baseline in study.baselines.items()}
@@ -111,7 +111,7 @@ def synthetic_curves(study: Study, count: int, seed: int = 0) -> Recording:
 def synthetic_curve(study: Study, name: str, overrides: dict[str, Any], baseline: bool) -> Curve:
     config = trial_config(study, overrides)
     depth, lr = config.model.depth, config.train.lr
-    broken = 3 if lr > 0.09 else None
+    broken = 3 if lr > 0.05 else None
     reached = 0.6 + 0.05 * depth - 0.1 * abs(math.log10(lr) + 2) - 0.2 * config.model.dropout
     sign = 1 if study.metric.goal == "maximize" else -1
     seconds = {"train": 1.0 * depth, "validate": 0.25, "cpu": 0.5 + depth}
