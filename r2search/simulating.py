@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +20,7 @@ from r2search.tuning.curves import Recording, read_curves
 from r2search.tuning.simulate import CLOSE, Replayed, replay
 
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the search, at which it is looked at
+WIDTH = 120  # of the table, characters; a terminal breaks its lines, a file does not
 INTERVAL = (2.5, 97.5)  # percent
 
 Variants = Sequence[tuple[str, Sequence[Any]]]  # dotted key, and the values to compare
@@ -60,6 +62,7 @@ def simulate_studies(
         f"{f' and {names}' if names else ''}; {workers} workers, {first.budget.time:g} s, "
         f"{seeds} seeds",
     )
+    console.width = max(console.width, WIDTH)
     console.print(_table(done))
     if json_path:
         facts = _facts(curves_path, recording, first, workers, done)
@@ -89,6 +92,8 @@ def _study(space: str, recording: Recording, given: Mapping[str, Any]) -> Study:
                 "or record others by benchmarks/record_curves.py"
             )
     study = load_study(space, {**recording.settings, **given})
+    if study.name != recording.space:
+        raise Misuse(f"--space {space}: the curves are of {recording.space}; give that space file")
     known = sorted({name for c in recording.curves for r in c.reports for name in r.metrics})
     if study.metric.name not in known:
         raise Misuse(
@@ -98,31 +103,31 @@ def _study(space: str, recording: Recording, given: Mapping[str, Any]) -> Study:
 
 
 def _table(done: Mapping[str, list[Replayed]]) -> Table:
-    table = Table("", "trials", "epochs", "found", title="medians [95 %] over seeds")
-    for share in SHARES:
-        table.add_column(f"regret, {share:.0%}", justify="right")
-    table.add_column(f"within {CLOSE:g} after", justify="right")
-    table.add_column("best stopped", justify="right")
+    best = next(iter(done.values()))[0].best
+    table = Table(
+        title="medians over seeds",
+        caption=f"Regret: how much worse than the best that was recorded, {best:.4f}, after a "
+        f"share of the time; its 95 % at the end. Target: within {CLOSE:g} of it. Best stopped: "
+        "how often the truly best of the trials that were begun was stopped early.",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("")
+    regrets = [f"regret\n{share:.0%}" for share in SHARES]
+    for name in ["trials", "epochs", "found", *regrets, "(95 %)", "target", "best\nstopped"]:
+        table.add_column(name, justify="right", no_wrap=True)
     for label, studies in done.items():
-        low, high = np.percentile([s.regret_at(1.0) for s in studies], INTERVAL, method="nearest")
-        regrets = [
-            f"{statistics.median(s.regret_at(share) for s in studies):.4f}" for share in SHARES
-        ]
-        regrets[-1] += f" [{low:.4f}, {high:.4f}]"
+        at_end = [study.regret_at(1.0) for study in studies]
+        low, high = np.percentile(at_end, INTERVAL, method="nearest")
         table.add_row(
             label,
             f"{statistics.median(s.trials for s in studies):g}",
             f"{statistics.median(s.epochs for s in studies):g}",
             f"{statistics.median(_found(s) for s in studies):.4f}",
-            *regrets,
+            *(f"{statistics.median(s.regret_at(share) for s in studies):.4f}" for share in SHARES),
+            f"{low:.4f}-{high:.4f}",
             _seconds(statistics.median(s.seconds_to_target() for s in studies)),
             f"{statistics.mean(s.stopped_best for s in studies):.0%}",
         )
-    best = next(iter(done.values()))[0].best
-    table.caption = (
-        f"regret: how much worse than the best that was recorded, {best:.4f}; "
-        "best stopped: how often the truly best of the trials begun was stopped early"
-    )
     return table
 
 

@@ -1,15 +1,18 @@
 """Recorded curves on disk."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import MakeStudy, synthetic_curves
+from learning_curves import synthetic_curves
 
-from r2search.config import Misuse
+from r2search.config import Misuse, Study
 from r2search.tuning.curves import KEY, read_curves, write_curves
+
+MakeStudy = Callable[..., Study]
 
 
 def test_a_recording_is_read_as_it_was_written(make_study: MakeStudy, tmp_path: Path) -> None:

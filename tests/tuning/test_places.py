@@ -1,15 +1,18 @@
 """Which config is nearest to a proposal."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import MakeStudy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2search.config import Study
 from r2search.data.samples import rng_for
 from r2search.space import draw, suggest_randomly
 from r2search.tuning.places import Places
+
+MakeStudy = Callable[..., Study]
 
 BASE: dict[str, Any] = {
     "model.block": "recurrent",

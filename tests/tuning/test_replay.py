@@ -1,5 +1,6 @@
 """A study that is killed and taken up again decides as if it had never stopped."""
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,32 @@ def test_a_study_that_is_killed_ten_times_has_the_record_of_one_that_is_not(
     drive(study, path)
     assert record(path) == expected
     assert {"wait", "promote", "infeasible", "end"} <= {event["event"] for event in expected}
+
+
+@pytest.mark.parametrize("kind", ["asha", "ray_asha"])
+def test_a_thousand_trials_survive_ten_kills(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # the machine itself does not fail here
+    study = make_study(
+        {
+            "budget.trials": 1000,
+            "budget.time": "100h",
+            "budget.max_epochs": EPOCHS,
+            "early_terminate.type": kind,
+            "search.searcher": "random",
+        }
+    )
+    drive(study, tmp_path / "whole.jsonl")
+    expected = record(tmp_path / "whole.jsonl")
+    path, rng = tmp_path / "killed.jsonl", random.Random(0)
+    for _ in range(10):
+        with pytest.raises(Killed):
+            drive(study, path, rng.randrange(1, len(expected) // 12))
+    drive(study, path)
+    assert record(path) == expected
+    names = {event["trial"] for event in expected if "trial" in event}
+    assert len(names) == 1000 + len(study.baselines)
 
 
 def test_a_study_that_has_ended_has_nothing_left_to_do(

@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import MakeStudy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,8 @@ from r2search.tuning.events import Ledger
 from r2search.tuning.scheduler import build_scheduler
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.virtual import SWITCH_S, Clock, VirtualSearch
+
+MakeStudy = Callable[..., Study]
 
 METRIC = "val/dice_mean"
 TYPES = ["asha", "ray_asha", "none"]
