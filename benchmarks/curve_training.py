@@ -14,7 +14,7 @@ from r2search.finish import write_json
 from r2search.models.cost import model_cost
 from r2search.records import EpochReport
 from r2search.space import trial_config
-from r2search.train.hardware import apply, detect
+from r2search.train.hardware import apply, detect, return_freed_memory
 from r2search.train.trainer import Trainer
 from r2search.tuning.curves import Curve, Failure
 
@@ -48,8 +48,15 @@ def begin(study: Study, samples: SampleSet, parent: int) -> None:
 
 def record(job: Job, path: Path) -> float:
     """Train one config and write its curve; gives the seconds that it took."""
-    study, samples = _shared
     began = time.perf_counter()
+    write_json(path, train(job))
+    return_freed_memory()
+    return time.perf_counter() - began
+
+
+def train(job: Job) -> dict[str, Any]:
+    """The curve of a config, as JSON has it."""
+    study, samples = _shared
     config = trial_config(study, job.overrides)
     hardware = detect(config.train, threads=1)
     apply(hardware)
@@ -70,8 +77,7 @@ def record(job: Job, path: Path) -> float:
     facts = {"parameters": cost.parameters, "flops": float(cost.flops)}
     own = {"name": job.name, "baseline": job.baseline, "overrides": job.overrides, **facts}
     curve = own | {"reports": [asdict(r) for r in reports]}
-    write_json(path, curve | {"failure": asdict(failure) if failure else None})
-    return time.perf_counter() - began
+    return curve | {"failure": asdict(failure) if failure else None}
 
 
 def _cpu(device: str, since: float) -> dict[str, float]:

@@ -30,6 +30,7 @@ whenever the command is killed; of the configs that were being trained nothing i
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -256,4 +257,7 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Misuse as error:
+        sys.exit(str(error))

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 
 from r2search.config import Misuse, Study, hint
 from r2search.report.screen import say
 from r2search.space import load_study
 from r2search.tuning.curves import Recording, read_curves
-from r2search.tuning.simulate import CLOSE, Replayed, replay
+from r2search.tuning.simulate import CLOSE, Replayed, Table, replay
 
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the search, at which it is looked at
 WIDTH = 120  # of the table, characters; a terminal breaks its lines, a file does not
@@ -42,23 +42,24 @@ def simulate_studies(
     `given`: dotted key -> value over the space file. Returns the exit code.
     """
     recording = read_curves(curves_path)
-    studies = {
-        label: _study(space, recording, {**given, **chosen})
+    tables = {
+        label: Table(_study(space, recording, {**given, **chosen}), recording, workers)
         for label, chosen in _combinations(variants)
     }
     done: dict[str, list[Replayed]] = {}
     with console.status("simulating") as status:
-        for label, study in studies.items():
+        for label, table in tables.items():
             done[label] = []
             for seed in range(seeds):
                 status.update(f"simulating {label}: seed {seed + 1} of {seeds}")
-                done[label].append(replay(study, recording, workers=workers, seed=seed))
-    first = next(iter(studies.values()))
+                done[label].append(replay(table, seed))
+    first = next(iter(tables.values())).study
     names = ", ".join(sorted({curve.name for curve in recording.curves if curve.baseline}))
     drawn = sum(not curve.baseline for curve in recording.curves)
     say(
         console,
         f"{first.name}: {first.metric.name} of {drawn} recorded configs"
+        f"{' on synthetic images' if recording.facts.get('synthetic') else ''}"
         f"{f' and {names}' if names else ''}; {workers} workers, {first.budget.time:g} s, "
         f"{seeds} seeds",
     )
@@ -102,9 +103,9 @@ def _study(space: str, recording: Recording, given: Mapping[str, Any]) -> Study:
     return study
 
 
-def _table(done: Mapping[str, list[Replayed]]) -> Table:
+def _table(done: Mapping[str, list[Replayed]]) -> Grid:
     best = next(iter(done.values()))[0].best
-    table = Table(
+    table = Grid(
         title="medians over seeds",
         caption=f"Regret: how much worse than the best that was recorded, {best:.4f}, after a "
         f"share of the time; its 95 % at the end. Target: within {CLOSE:g} of it. Best stopped: "

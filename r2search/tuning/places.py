@@ -1,7 +1,7 @@
 """Which of a finite number of configs is nearest to a proposal. Pure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,20 +23,28 @@ class Places:
         self._configs = configs
         self._named = np.array([_is_named(p) for p in parameters])
         self._places = np.array([self._place(config) for config in configs])
-        self._taken = np.zeros(len(configs), bool)
 
-    def take(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The nearest one that was not taken before, the first of equals."""
+    def taker(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """A function that gives the nearest config which it did not give before."""
+        taken = np.zeros(len(self._configs), bool)
+
+        def take(config: Mapping[str, Any]) -> dict[str, Any]:
+            distances = np.where(taken, np.inf, self._distances(config))
+            index = int(distances.argmin())
+            assert not taken[index], "every config was taken"
+            taken[index] = True
+            return self._configs[index]
+
+        return take
+
+    def _distances(self, config: Mapping[str, Any]) -> NDArray[np.float64]:
         place = self._place(config)
         apart = np.abs(self._places - place)
         apart = np.where(self._named, apart > 0, apart)
         absent = np.isnan(self._places), np.isnan(place)
         apart = np.where(absent[0] | absent[1], absent[0] != absent[1], apart)
-        distances = np.where(self._taken, np.inf, (apart**2).sum(axis=1))
-        index = int(distances.argmin())
-        assert not self._taken[index], "every config was taken"
-        self._taken[index] = True
-        return self._configs[index]
+        squares: NDArray[np.float64] = apart.astype(float) ** 2
+        return squares.sum(axis=1)
 
     def _place(self, config: Mapping[str, Any]) -> NDArray[np.float64]:
         return np.array([_coordinate(p, config.get(p.key)) for p in self._parameters])

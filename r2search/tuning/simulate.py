@@ -15,7 +15,7 @@ it does not change.
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,20 +70,21 @@ class Replayed:
 
 
 class Table:
-    """The recorded configs that a study can run, each to be proposed once."""
+    """A study, and the recorded configs that it can run."""
 
     def __init__(self, study: Study, recording: Recording, workers: int) -> None:
         """Misuse when the recording has nothing of this space."""
         self._recording = recording
-        self._workers = workers
-        self._limit = min(recording.epoch_limit, epoch_limit(study.budget, workers))
+        self.workers = workers
+        limit = epoch_limit(study.budget, workers)
+        self._limit = min(recording.epoch_limit, limit)  # of what is only predicted
         known = {c.name: c for c in recording.curves if c.baseline}
         self._baselines = {name: known[name] for name in study.baselines if name in known}
         self._curves: dict[str, Curve] = {}
         drawn = []
         for curve in recording.curves:
             overrides = None if curve.baseline else as_drawn(study, curve.overrides)
-            if overrides is not None and _epoch_seconds(curve) <= self._limit:
+            if overrides is not None and _epoch_seconds(curve) <= limit:
                 drawn.append(overrides)
                 self._curves[_key(overrides)] = curve
         if not drawn:
@@ -130,12 +131,12 @@ class Table:
         return plan if curve.failure else replace(plan, epochs=min(plan.epochs, len(curve.reports)))
 
     def _planned(self, seconds: float, parameters: int = 0, flops: float = 0.0) -> Plan:
-        epochs = affordable_epochs(self.study.budget, self._workers, seconds)
+        epochs = affordable_epochs(self.study.budget, self.workers, seconds)
         return Plan(epochs, seconds, parameters, flops, memory=0, micro_batch=1)
 
-    def nearest(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The nearest config that was not given yet."""
-        return self._places.take(overrides)
+    def taker(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """For one study: gives the nearest config that it did not have yet."""
+        return self._places.taker()
 
     def curve(self, name: str, overrides: Mapping[str, Any]) -> Curve:
         """The curve of a trial."""
@@ -174,21 +175,20 @@ def _by_processor(seconds: Mapping[str, float]) -> dict[str, float]:
     return {name: seconds[name] * share for name in ("train", "validate")}
 
 
-def replay(study: Study, recording: Recording, *, workers: int, seed: int) -> Replayed:
-    """A study of this seed by so many workers."""
-    study = study.model_copy(update={"search": study.search.model_copy(update={"seed": seed})})
-    table = Table(study, recording, workers)
-    study, clock = table.study, Clock()
+def replay(table: Table, seed: int) -> Replayed:
+    """The study of a table with this seed."""
+    search = table.study.search.model_copy(update={"seed": seed})
+    study, clock = table.study.model_copy(update={"search": search}), Clock()
     ledger = Ledger(None, clock)
     searcher = StudySearcher(
         study,
         table.planner,
         ledger,
         left=lambda: search_seconds(study.budget) - ledger.elapsed(),
-        instead=table.nearest,
+        instead=table.taker(),
     )
     scheduler = build_scheduler(study)
-    VirtualSearch(study, searcher, scheduler, table.train, ledger, clock, workers).run()
+    VirtualSearch(study, searcher, scheduler, table.train, ledger, clock, table.workers).run()
     return _replayed(table, ledger, seed)
 
 

@@ -42,7 +42,7 @@ def test_without_early_stopping_and_with_time_enough_the_best_config_is_found(
     make_study: MakeStudy, recording: Recording, searcher: str
 ) -> None:
     study = of(make_study, early_terminate__type="none", search__searcher=searcher)
-    found = replay(study, recording, workers=4, seed=0)
+    found = replay(Table(study, recording, 4), 0)
     assert found.trials == len(recording.curves)
     assert found.best == found.value_at(1.0) == best_of(recording)
     assert found.regret_at(1.0) == 0.0
@@ -54,9 +54,9 @@ def test_without_early_stopping_and_with_time_enough_the_best_config_is_found(
 @given(seed=st.integers(0, 1000))
 def test_a_seed_has_one_result(make_study: MakeStudy, recording: Recording, seed: int) -> None:
     study = of(make_study, budget__time=120, search__searcher="tpe")
-    found = replay(study, recording, workers=3, seed=seed)
-    assert replay(study, recording, workers=3, seed=seed) == found
-    assert found != replace(replay(study, recording, workers=3, seed=seed + 1), seed=seed)
+    found = replay(Table(study, recording, 3), seed)
+    assert replay(Table(study, recording, 3), seed) == found
+    assert found != replace(replay(Table(study, recording, 3), seed + 1), seed=seed)
     times, values = zip(*found.found, strict=True)
     assert list(times) == sorted(times)
     assert list(values) == sorted(values)
@@ -67,7 +67,7 @@ def test_curves_that_cross_deceive_a_scheduler_that_stops_early(
     make_study: MakeStudy, recording: Recording
 ) -> None:
     study = of(make_study, early_terminate__grace_period=1, early_terminate__reduction_factor=4)
-    found = replay(study, recording, workers=4, seed=0)
+    found = replay(Table(study, recording, 4), 0)
     assert found.stopped_best
     assert found.regret_at(1.0) > CLOSE
     assert found.seconds_to_target() == math.inf
@@ -75,7 +75,7 @@ def test_curves_that_cross_deceive_a_scheduler_that_stops_early(
 
 def test_to_minimise_is_the_mirror_of_to_maximise(make_study: MakeStudy) -> None:
     studies = [of(make_study, metric__goal=goal, budget__time=150) for goal in GOALS]
-    up, down = (replay(study, synthetic_curves(study, 40), workers=2, seed=4) for study in studies)
+    up, down = (replay(Table(study, synthetic_curves(study, 40), 2), 4) for study in studies)
     assert [(t, -value) for t, value in down.found] == list(up.found)
     assert (-down.best, down.epochs, down.trials) == (up.best, up.epochs, up.trials)
     assert down.regret_at(0.01) == up.regret_at(0.01) > 0
@@ -145,7 +145,8 @@ def test_a_narrower_space_has_the_configs_that_lie_in_it(
         if not curve.baseline and curve.overrides["model.block"] == "conv"
     ]
     assert table.study.budget.trials == len(plain) > 0
-    taken = table.nearest(dict(table.nearest({})))
+    take = table.taker()
+    taken = take(take({}))
     assert "model.block" not in taken
     assert json.dumps(taken, sort_keys=True) in table._curves
 
