@@ -70,13 +70,19 @@ def test_a_trial_that_was_called_to_its_end_is_given_to_no_other_worker(
 
 @pytest.mark.parametrize("kind", TYPES)
 @settings(max_examples=8, deadline=None)
-@given(workers=st.integers(1, 5), seed=st.integers(0, 1000), seconds=st.integers(20, 400))
+@given(
+    workers=st.integers(1, 5),
+    seed=st.integers(0, 1000),
+    seconds=st.integers(20, 400),
+    grace=st.integers(1, 3),
+)
 def test_a_search_keeps_to_its_workers_its_clock_and_its_plans(
-    make_study: MakeStudy, kind: str, workers: int, seed: int, seconds: int
+    make_study: MakeStudy, kind: str, workers: int, seed: int, seconds: int, grace: int
 ) -> None:
     study = make_study(
         {
             "early_terminate.type": kind,
+            "early_terminate.grace_period": grace,
             "search.seed": seed,
             "search.searcher": "random",
             "budget.time": seconds,
@@ -102,6 +108,7 @@ def test_a_search_keeps_to_its_workers_its_clock_and_its_plans(
         assert epochs == list(range(1, len(epochs) + 1))
         assert len(epochs) <= trial.planned_epochs
         assert (trial.outcome == "completed") == (len(epochs) == trial.planned_epochs)
+        assert trial.outcome != "stopped" or len(epochs) >= grace
         assert not trial.baseline or trial.outcome in ("completed", "interrupted")
     assert not running
 
