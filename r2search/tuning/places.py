@@ -43,8 +43,8 @@ class Places:
         apart = np.where(self._named, apart > 0, apart)
         absent = np.isnan(self._places), np.isnan(place)
         apart = np.where(absent[0] | absent[1], absent[0] != absent[1], apart)
-        squares: NDArray[np.float64] = apart.astype(float) ** 2
-        return squares.sum(axis=1)
+        distances: NDArray[np.float64] = (apart.astype(float) ** 2).sum(axis=1)
+        return distances
 
     def _place(self, config: Mapping[str, Any]) -> NDArray[np.float64]:
         return np.array([_coordinate(p, config.get(p.key)) for p in self._parameters])

@@ -196,7 +196,8 @@ def _replayed(table: Table, ledger: Ledger, seed: int) -> Replayed:
     trials = list(ledger.trials.values())
 
     def promise(trial: TrialOutcome) -> float:
-        return table.worth(table.value(table.curve(trial.trial, trial.overrides)))
+        curve = table.curve(trial.trial, trial.overrides)
+        return -math.inf if curve.failure else table.worth(table.value(curve))
 
     return Replayed(
         seed=seed,
