@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
 from r2search.config import Study
 from r2search.records import EpochReport
@@ -19,7 +20,6 @@ from r2search.tuning.budget import search_seconds
 from r2search.tuning.callback import KEPT_WAITING
 from r2search.tuning.curves import Failure
 from r2search.tuning.events import Ledger
-from r2search.tuning.searcher import StudySearcher
 
 SWITCH_S = 0.5  # a worker's from one trial to another; real ones took 0.2 to 0.7 (`setup`)
 FACTS = ("baseline", "overrides", "config", "cost")  # of a proposal, into the record
@@ -61,7 +61,7 @@ class VirtualSearch:
     """
 
     study: Study
-    searcher: StudySearcher
+    searcher: Searcher  # ours, or another of Ray's that proposes in the same form
     scheduler: TrialScheduler
     train: Train
     ledger: Ledger

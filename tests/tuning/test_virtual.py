@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from r2search.config import Study, TrialConfig
 from r2search.data.samples import rng_for
@@ -35,7 +36,12 @@ def plan(config: TrialConfig) -> Plan:
     return Plan(9 - config.model.depth, float(config.model.depth), 1, 1.0, 1, 1)
 
 
-def run(study: Study, workers: int = 1, value: Value = drawn_value) -> Ledger:
+def run(
+    study: Study,
+    workers: int = 1,
+    value: Value = drawn_value,
+    scheduler: TrialScheduler | None = None,
+) -> Ledger:
     """The record of a search whose trials with a rate above 0.05 break in their third epoch."""
 
     def train(proposal: dict[str, Any], epoch: int) -> EpochReport | Failure:
@@ -49,7 +55,8 @@ def run(study: Study, workers: int = 1, value: Value = drawn_value) -> Ledger:
     searcher = StudySearcher(
         study, plan, ledger, left=lambda: search_seconds(study.budget) - ledger.elapsed()
     )
-    VirtualSearch(study, searcher, build_scheduler(study), train, ledger, clock, workers).run()
+    scheduler = scheduler or build_scheduler(study)
+    VirtualSearch(study, searcher, scheduler, train, ledger, clock, workers).run()
     return ledger
 
 
@@ -126,6 +133,15 @@ def test_workers_train_side_by_side(make_study: MakeStudy) -> None:
     study = make_study({"early_terminate.type": "none", "budget.trials": 30})
     alone, four = (run(study, workers).past[-1]["t"] for workers in (1, 4))
     assert alone / 4 <= four <= alone / 4 + 40  # the longest trial takes less
+
+
+def test_ray_s_own_schedulers_can_be_driven(make_study: MakeStudy) -> None:
+    study = make_study({"early_terminate.type": "none", "budget.max_epochs": 9})
+    asha = AsyncHyperBandScheduler("epoch", METRIC, "max", max_t=9, grace_period=2)
+    ledger = run(study, workers=2, scheduler=asha)
+    epochs = [len(t.reports) for t in ledger.trials.values() if t.outcome == "stopped"]
+    assert len(epochs) > 5
+    assert set(epochs) <= {2, 8}  # its rungs, by a factor of 4
 
 
 def test_a_trial_that_breaks_ends_itself_alone(make_study: MakeStudy) -> None:
