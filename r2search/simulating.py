@@ -20,7 +20,7 @@ from r2search.tuning.curves import Recording, read_curves
 from r2search.tuning.simulate import CLOSE, Replayed, Table, replay
 
 SHARES = (0.1, 0.25, 0.5, 1.0)  # of the search, at which it is looked at
-WIDTH = 120  # of the table, characters; a terminal breaks its lines, a file does not
+WIDTH = 140  # of the table, characters; a terminal breaks its lines, a file does not
 INTERVAL = (2.5, 97.5)  # percent
 
 Variants = Sequence[tuple[str, Sequence[Any]]]  # dotted key, and the values to compare
@@ -64,9 +64,9 @@ def simulate_studies(
         f"{seeds} seeds",
     )
     console.width = max(console.width, WIDTH)
-    console.print(_table(done))
+    console.print(_grid(tables, done))
     if json_path:
-        facts = _facts(curves_path, recording, first, workers, done)
+        facts = _facts(curves_path, recording, tables, done)
         json_path.write_text(json.dumps(facts, indent=2, allow_nan=False), encoding="utf-8")
         say(console, f"written: {json_path}")
     return 0
@@ -103,33 +103,36 @@ def _study(space: str, recording: Recording, given: Mapping[str, Any]) -> Study:
     return study
 
 
-def _table(done: Mapping[str, list[Replayed]]) -> Grid:
-    best = next(iter(done.values()))[0].best
-    table = Grid(
+def _grid(tables: Mapping[str, Table], done: Mapping[str, list[Replayed]]) -> Grid:
+    grid = Grid(
         title="medians over seeds",
-        caption=f"Regret: how much worse than the best that was recorded, {best:.4f}, after a "
-        f"share of the time; its 95 % at the end. Target: within {CLOSE:g} of it. Best stopped: "
-        "how often the truly best of the trials that were begun was stopped early.",
+        caption="Regret: how much worse than the best that was recorded, after a share of the "
+        f"time; its 95 % at the end. Target: within {CLOSE:g} of the best; oracle: when it is the "
+        "first trial. Best stopped: how often the truly best of the trials that were begun was "
+        "stopped early.",
         box=SIMPLE_HEAD,
     )
-    table.add_column("")
+    grid.add_column("")
     regrets = [f"regret\n{share:.0%}" for share in SHARES]
-    for name in ["trials", "epochs", "found", *regrets, "(95 %)", "target", "best\nstopped"]:
-        table.add_column(name, justify="right", no_wrap=True)
+    measured = ["trials", "epochs", "best", "found", *regrets, "(95 %)"]
+    for name in [*measured, "target", "oracle", "best\nstopped"]:
+        grid.add_column(name, justify="right", no_wrap=True)
     for label, studies in done.items():
         at_end = [study.regret_at(1.0) for study in studies]
         low, high = np.percentile(at_end, INTERVAL, method="nearest")
-        table.add_row(
+        grid.add_row(
             label,
             f"{statistics.median(s.trials for s in studies):g}",
             f"{statistics.median(s.epochs for s in studies):g}",
+            f"{studies[0].best:.4f}",
             f"{statistics.median(_found(s) for s in studies):.4f}",
             *(f"{statistics.median(s.regret_at(share) for s in studies):.4f}" for share in SHARES),
             f"{low:.4f}-{high:.4f}",
             _seconds(statistics.median(s.seconds_to_target() for s in studies)),
+            _seconds(tables[label].oracle_seconds()),
             f"{statistics.mean(s.stopped_best for s in studies):.0%}",
         )
-    return table
+    return grid
 
 
 def _found(study: Replayed) -> float:
@@ -144,17 +147,18 @@ def _seconds(seconds: float) -> str:
 def _facts(
     curves_path: Path,
     recording: Recording,
-    study: Study,
-    workers: int,
+    tables: Mapping[str, Table],
     done: Mapping[str, list[Replayed]],
 ) -> dict[str, Any]:
+    table = next(iter(tables.values()))
     return {
         "curves": curves_path.name,
         "space": recording.space,
-        "metric": study.metric.model_dump(),
+        "metric": table.study.metric.model_dump(),
         "configs": sum(not curve.baseline for curve in recording.curves),
-        "workers": workers,
-        "time": study.budget.time,
+        "workers": table.workers,
+        "time": table.study.budget.time,
+        "oracle_seconds": {label: table.oracle_seconds() for label, table in tables.items()},
         "settings": {label: [_plain(s) for s in studies] for label, studies in done.items()},
     }
 
