@@ -220,6 +220,33 @@ def _fetch(options: argparse.Namespace) -> int:
     return fetch_data(options.name, out, Console(), accept=options.yes)
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    given, variants = flags.assignments(options), _variants(options)
+    try:
+        from r2search.simulating import simulate_studies
+    except ModuleNotFoundError as error:
+        raise _needs_search(error) from None
+    return simulate_studies(
+        Path(options.curves),
+        options.space,
+        given,
+        variants,
+        workers=options.workers,
+        seeds=options.seeds,
+        console=Console(),
+        json_path=Path(options.json) if options.json else None,
+    )
+
+
+def _variants(options: argparse.Namespace) -> list[tuple[str, list[Any]]]:
+    """Of each `--vary` its dotted key, and the values to compare."""
+    found = [flags.pair("--vary", item) for item in options.vary]
+    for key, values in found:
+        if not isinstance(values, list) or not values:
+            raise Misuse(f"--vary {key}: got {values!r}; list values, as in --vary '{key}=[A, B]'")
+    return found
+
+
 def _new_run_dir(name: str) -> Path:
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
@@ -239,6 +266,7 @@ COMMANDS: dict[str, flags.Command] = {
     "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
     "data check": (_check, flags.add_check, *manual.CHECK),
     "data fetch": (_fetch, flags.add_fetch, *manual.FETCH),
+    "simulate": (_simulate, flags.add_simulate, *manual.SIMULATE),
     **submitting.COMMANDS,
 }
 # commands that have commands of their own: one line, description, examples

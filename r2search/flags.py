@@ -139,6 +139,22 @@ def add_fetch(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_simulate(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "curves", metavar="CURVES", help="parquet file that benchmarks/record_curves.py wrote"
+    )
+    command.add_argument("--space", metavar="FILE", required=True, help="the space it is of")
+    _add_set(command, "as in a search; may be repeated")
+    _add_set(command, "compare settings: search.searcher=[tpe, random]; may be repeated", "--vary")
+    command.add_argument("--workers", type=_count(1), metavar="N", default=4, help="default: 4")
+    command.add_argument("--time", type=_time, help="of each study (default: the space file's)")
+    command.add_argument("--trials", type=_trials, metavar="N", help="most beside the baselines")
+    command.add_argument(
+        "--seeds", type=_count(1), metavar="N", default=10, help="studies of each (default: 10)"
+    )
+    command.add_argument("--json", metavar="FILE", help="write every study into this file, too")
+
+
 def add_submit(command: argparse.ArgumentParser) -> None:
     add_cluster(command)
     out = "run folder to make, on storage that all nodes share; must be given with --space"
@@ -202,8 +218,8 @@ def _add_address(command: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_set(command: argparse._ActionsContainer, about: str) -> None:
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=about)
+def _add_set(command: argparse._ActionsContainer, about: str, flag: str = "--set") -> None:
+    command.add_argument(flag, action="append", default=[], metavar="KEY=VALUE", help=about)
 
 
 def _count(least: int) -> Callable[[str], int]:
@@ -275,7 +291,7 @@ def extended(study: Study, options: argparse.Namespace) -> Study:
 def assignments(options: argparse.Namespace) -> dict[str, Any]:
     """Flags as dotted keys over the space file; `--set` comes last and wins."""
     given: dict[str, Any] = {}
-    if options.data is not None:
+    if getattr(options, "data", None) is not None:
         given |= {"data.root": options.data, "data.pool": [], "data.otherwise": "error"}
     flags = {"reader": "data.reader", "seed": "search.seed", "time": "budget.time"}
     flags |= {"trials": "budget.trials", "workers": "resources.workers"}
@@ -285,14 +301,18 @@ def assignments(options: argparse.Namespace) -> dict[str, Any]:
             raise Misuse(f"--{flag} +: only beside --resume; write it without the plus")
         if value is not None:
             given[key] = value
-    for item in options.set:
-        key, equals, text = item.partition("=")
-        if not equals or not key:
-            raise Misuse(f"--set {item}: write KEY=VALUE, as in --set model.depth=4")
-        try:
-            given[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise Misuse(f"--set {item}: the value is not YAML; put it in quotes") from None
+    given |= dict(pair("--set", item) for item in options.set)
     if given.get("data.pool"):  # as by --data: nothing stands in for folders that a person named
         given = {"data.root": None, "data.otherwise": "error"} | given
     return given
+
+
+def pair(flag: str, item: str) -> tuple[str, Any]:
+    """The KEY=VALUE of a flag, its value read as YAML."""
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise Misuse(f"{flag} {item}: write KEY=VALUE, as in {flag} model.depth=4")
+    try:
+        return key.strip(), yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise Misuse(f"{flag} {item}: the value is not YAML; put it in quotes") from None

@@ -180,3 +180,26 @@ first, and have to be agreed to. Without a name, list what can be fetched.
 
 """,
 )
+
+SIMULATE = (
+    "replay searches on recorded learning curves, in seconds",
+    """\
+Replay searches on recorded learning curves, with workers and a clock that are not real:
+which searcher and which scheduler finds how much, how soon? No image is read and nothing
+is trained.
+
+A proposal is run as the nearest recorded config that the study has not had yet. The rest is
+as in a search: the same decisions, the same deadline. The table has medians over the seeds.
+""",
+    """examples:
+  r2search simulate CURVES --space retina.yaml --time 10m
+      ten studies of ten minutes by four workers
+  r2search simulate CURVES --space retina.yaml --vary 'search.searcher=[tpe, random]'
+      two searchers
+  r2search simulate CURVES --space retina.yaml --vary 'early_terminate.type=[asha, none]' --seeds 50
+      two schedulers, fifty studies of each
+  r2search simulate CURVES --space retina.yaml --workers 16 --json studies.json
+      by sixteen workers; every study also in a file, for a script
+
+""",
+)

@@ -70,6 +70,8 @@ def undo_yaml(value: Any, annotation: Any) -> Any:
 
     Raises ValueError for the boolean: pydantic would take it for 0 or 1.
     """
+    if not isinstance(value, bool | list | tuple | str):
+        return value  # most values, and looking at annotations takes time
     types = types_of(annotation)
     if isinstance(value, bool) and not types & {bool, Any}:
         remedy = "write a number" if types & {int, float} else "put the word in quotes"

@@ -22,7 +22,7 @@ launch
 cli flags manual manual_jobs submitting
 app
 previewing
-study finish single rundir progress, predicting, fetching, checking
+study finish single rundir progress, predicting, fetching, checking, simulating
 report, tuning
 bundle, summary
 train

@@ -51,6 +51,17 @@ def search_seconds(budget: BudgetConfig) -> float:
     return max(budget.time / 2, budget.time - max(5.0, budget.time * FINISH_SHARE))
 
 
+def epoch_limit(budget: BudgetConfig, workers: int) -> float:
+    """Seconds that an epoch may take, or its config is refused."""
+    return COST_LIMIT * (search_seconds(budget) * workers)
+
+
+def affordable_epochs(budget: BudgetConfig, workers: int, epoch_seconds: float) -> int:
+    """How long a trial may train, if an epoch takes so long."""
+    seconds = TRIAL_SHARE * (search_seconds(budget) * workers)
+    return max(1, min(budget.max_epochs, int(seconds / epoch_seconds)))
+
+
 @dataclass(frozen=True, slots=True)
 class Validated:
     """The validation images of a trial, as prepared for its network."""
@@ -77,20 +88,19 @@ def plan_trial(
     patch, dtype = config.patch, config.train.dtype
     cost = model_cost(config.model, patch, patch)
     seconds = epoch_seconds(config, images.pixels, rate)
-    worker_seconds = search_seconds(budget) * workers
     dtype = room.dtype if dtype == "auto" else dtype
     micro_batch = max(1, choose_micro_batch(config, dtype, room.memory))
     memory = trial_memory(config, dtype, micro_batch, images.edge)
     busy = 3 * cost.flops * micro_batch / rate.flops_per_s
     return Plan(
-        epochs=max(1, min(budget.max_epochs, int(TRIAL_SHARE * worker_seconds / seconds))),
+        epochs=affordable_epochs(budget, workers, seconds),
         epoch_seconds=seconds,
         parameters=cost.parameters,
         flops=float(cost.flops),
         memory=memory,
         micro_batch=micro_batch,
         gpu_share=room.share(memory, busy) if room.shares else None,
-        refusal=_refusal(memory, room.memory, seconds, COST_LIMIT * worker_seconds),
+        refusal=_refusal(memory, room.memory, seconds, epoch_limit(budget, workers)),
     )
 
 
@@ -98,10 +108,15 @@ def _refusal(memory: float, room: float, seconds: float, limit: float) -> Refusa
     if memory > room:
         reason = f"needs {_size(memory)}, over the limit of {_size(room)} a worker"
         return Refusal("too_large", reason, memory / room - 1)
-    if seconds > limit:
-        reason = f"an epoch would take {seconds:.1f} s, over the limit of {limit:.1f} s"
-        return Refusal("too_slow", reason, seconds / limit - 1)
-    return None
+    return too_slow(seconds, limit)
+
+
+def too_slow(epoch_seconds: float, limit: float) -> Refusal | None:
+    """The refusal of a config whose epoch takes longer than the limit."""
+    if epoch_seconds <= limit:
+        return None
+    reason = f"an epoch would take {epoch_seconds:.1f} s, over the limit of {limit:.1f} s"
+    return Refusal("too_slow", reason, epoch_seconds / limit - 1)
 
 
 def _size(count: float) -> str:

@@ -16,7 +16,8 @@ from r2search.config import Study
 from r2search.records import EpochReport, TrialOutcome
 from r2search.selection import ranking
 from r2search.tuning.checkpoints import STATES, weights_by_epoch
-from r2search.tuning.events import Ledger, RecordError
+from r2search.tuning.events import Ledger
+from r2search.tuning.record_file import RecordError
 from r2search.tuning.trackers import Tracker
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides

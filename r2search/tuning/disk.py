@@ -10,7 +10,7 @@ from r2search.space import draw, suggest_randomly, trial_config
 from r2search.tuning.budget import Plan
 from r2search.tuning.callback import KEPT_CHECKPOINTS, KEPT_WAITING
 from r2search.tuning.checkpoints import KEPT_STATES, ROOM
-from r2search.tuning.events import RESERVE
+from r2search.tuning.record_file import RESERVE
 
 DRAWS = 64  # of the space, to find how large its networks are
 BYTES = 4  # of a parameter

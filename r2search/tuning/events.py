@@ -3,27 +3,18 @@
 Writing and reading go through the same `apply`, so what is shown live is what a reader gets.
 """
 
-import errno
 import json
-import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from r2search.records import FORMAT, EpochReport, Outcome, TrialOutcome
 from r2search.tuning.budget import Refusal
-
-log = logging.getLogger(__name__)
-
-RESERVE = 32 * 2**20  # bytes held beside the record, given to it when the disk is full
-
-
-class RecordError(OSError):
-    """An event could not be written: nothing may follow from it, and the search cannot go on."""
+from r2search.tuning.record_file import RecordFile
 
 
 class Ledger:
@@ -33,25 +24,23 @@ class Ledger:
     before it.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Begin a record, or take up the one at `path`; its clock goes on where it stood.
+    def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin a record, or take up the one at `path`; its time goes on where it stood.
 
-        Raises ValueError when a line before the last is damaged.
+        None: in memory alone. Raises ValueError when a line before the last is damaged.
         """
-        self._path = path
-        self._reserve = path.with_name(".reserve")
         self.trials: dict[str, TrialOutcome] = {}
         self.refused: Counter[str] = Counter()  # configs that were drawn but not run, by cause
         self.tested: dict[tuple[str, int], dict[str, float]] = {}  # by trial and epoch
         self.openings = 0  # of the test split
-        if path.exists():
+        if path and path.exists():
             os.truncate(path, _whole(path))
-        self.past = list(read_events(path)) if path.exists() else []  # all events so far
+        self.past = list(read_events(path)) if path and path.exists() else []  # all events so far
         for event in self.past:
             self._apply(event)
-        self._began = time.monotonic() - (self.past[-1]["t"] if self.past else 0.0)
-        self._file = path.open("ab", buffering=0)
-        self._hold_reserve()
+        self._clock = clock
+        self._began = clock() - (self.past[-1]["t"] if self.past else 0.0)
+        self._file = RecordFile(path) if path else None
 
     @property
     def infeasible(self) -> int:
@@ -60,7 +49,7 @@ class Ledger:
 
     def elapsed(self) -> float:
         """Seconds since the study began."""
-        return time.monotonic() - self._began
+        return self._clock() - self._began
 
     def begin(self, **facts: Any) -> None:
         """Note what a replay must know of the study itself."""
@@ -128,49 +117,16 @@ class Ledger:
         """Whether nothing has happened since the study was over."""
         return bool(self.past) and self.past[-1]["event"] == "finish"
 
-    def free_reserve(self) -> bool:
-        """Give the space held beside the record to whoever writes next; False if it is gone."""
-        held = self._reserve.exists()
-        self._reserve.unlink(missing_ok=True)
-        return held
-
     def close(self) -> None:
-        self.free_reserve()
-        self._file.close()
-
-    def _hold_reserve(self) -> None:
-        try:
-            with self._reserve.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE)
-        except OSError:  # the disk is full already, or cannot do it
-            self._reserve.unlink(missing_ok=True)
+        if self._file:
+            self._file.close()
 
     def _write(self, event: dict[str, Any]) -> None:
         line = json.dumps({"t": round(self.elapsed(), 3), **event}, allow_nan=False)
-        try:
-            self._append(line.encode() + b"\n")
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if not full or not self.free_reserve():
-                raise RecordError(error.errno, error.strerror, str(self._path)) from error
-            log.warning(
-                "%s: the disk is full; %d MiB are left for the record", self._path, RESERVE >> 20
-            )
-            self._write(event)
-            return
+        if self._file:
+            self._file.append(line)
         self.past.append(json.loads(line))  # what a reader gets: lists for tuples
         self._apply(self.past[-1])
-
-    def _append(self, line: bytes) -> None:
-        """Write and sync; a line that cannot be written whole is taken back."""
-        size = os.fstat(self._file.fileno()).st_size
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-            os.fsync(self._file.fileno())
-        except OSError:
-            self._file.truncate(size)
-            raise
 
     def _apply(self, event: dict[str, Any]) -> None:
         if event["event"] == "infeasible":

@@ -26,6 +26,8 @@ STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
 MOST_PROPOSALS = 20  # of TPE, refused in a row; then a random draw is taken
 MOST_DRAWS = 100  # refused in a row; then the cheapest of them that fits into memory is run
 
+Instead = Callable[[dict[str, Any]], dict[str, Any]]  # of overrides
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 log = logging.getLogger(__name__)
 
@@ -39,10 +41,12 @@ class Proposals:
         planner: Callable[[TrialConfig], Plan],
         ledger: Ledger,
         journal: Path | None = None,
+        instead: Instead | None = None,
     ) -> None:
         self._study = study
         self._planner = planner
         self._ledger = ledger
+        self._instead = instead
         self._optuna = optuna.create_study(direction=study.metric.goal, study_name=study.name)
         self._journal = _journal_study(study, journal) if journal else None
         self._nothing_fits = False  # as the last draws had it
@@ -85,10 +89,24 @@ class Proposals:
             overrides = draw(self._study, _suggest_by(trial))
             plan = self._plan(overrides, proposed=True)
             if plan.refusal is None:
-                return trial, overrides, plan
+                return self._asked(overrides, plan, trial)
             self._refuse(trial, plan.refusal.cause, plan.refusal.excess)
         found = self._draw_feasible(drawn)
-        return found and (self.ask(found[0]), *found)
+        return found and self._asked(*found)
+
+    def _asked(
+        self, overrides: dict[str, Any], plan: Plan, trial: optuna.Trial | None = None
+    ) -> tuple[optuna.Trial, dict[str, Any], Plan]:
+        """What is run: `trial` if Optuna proposed it, or `instead` of it another config.
+
+        The other one is told as if it had been proposed; TPE passes over trials that failed.
+        """
+        if self._instead is not None:
+            if trial is not None:
+                self._optuna.tell(trial, state=TrialState.FAIL)
+            overrides, trial = self._instead(overrides), None
+            plan = self._planner(trial_config(self._study, overrides))
+        return trial or self.ask(overrides), overrides, plan
 
     def ask(self, overrides: dict[str, Any]) -> optuna.Trial:
         """A trial of Optuna's with just these values."""

@@ -14,7 +14,7 @@ from r2search.config import Study, TrialConfig
 from r2search.space import as_drawn, trial_config
 from r2search.tuning.budget import Plan
 from r2search.tuning.events import Ledger
-from r2search.tuning.proposals import Proposals
+from r2search.tuning.proposals import Instead, Proposals
 from r2search.tuning.scheduler import build_rungs
 
 LAST_CALL = 1.3  # of the time that the best trial still needs; less is too risky
@@ -53,14 +53,18 @@ class StudySearcher(Searcher):
         journal: Path | None = None,
         gpus: float = math.inf,
         left: Callable[[], float] = lambda: math.inf,
+        instead: Instead | None = None,
     ) -> None:
-        """`gpus`: how many there are; `left`: seconds until the search ends."""
+        """`gpus`: how many there are; `left`: seconds until the search ends.
+
+        `instead`: the config to be run in place of what is drawn, where not all can be had.
+        """
         mode = "max" if study.metric.goal == "maximize" else "min"
         super().__init__(metric=study.metric.name, mode=mode)
         self._study = study
         self._planner = planner
         self._ledger = ledger
-        self._proposals = Proposals(study, planner, ledger, journal)
+        self._proposals = Proposals(study, planner, ledger, journal, instead)
         self._baselines = list(study.baselines)
         self._rungs = build_rungs(study)
         self._gpus = gpus
@@ -184,6 +188,8 @@ class StudySearcher(Searcher):
             run.asked.report(best, step=epoch)
         if not run.baseline:
             self._rungs.report(run.name, epoch, value if self.mode == "max" else -value)
+        if run.to_its_end:
+            self._rungs.end(run.name)  # no other worker may take it from a rung that it passes
 
     def _next_unfinished(self) -> _Run | None:
         """The next that goes on in another worker. The record says which of them have failed."""

@@ -18,7 +18,8 @@ from r2search.train.trainer import TrainingState
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.checkpoints import Best, TrialCheckpoints, weights_by_epoch
 from r2search.tuning.disk import disk_needed, free_note
-from r2search.tuning.events import RESERVE, Ledger, RecordError, read_events, read_trials
+from r2search.tuning.events import Ledger, read_events, read_trials
+from r2search.tuning.record_file import RESERVE, RecordError
 
 MakeStudy = Callable[..., Study]
 MIB = 2**20

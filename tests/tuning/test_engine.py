@@ -12,18 +12,23 @@ import ray
 from optuna.storages.journal import JournalFileBackend
 
 from r2search.bundle import read_weights
-from r2search.config import Study
+from r2search.config import Study, TrialConfig
 from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
 from r2search.records import EpochReport, TrialOutcome
 from r2search.selection import ranking
 from r2search.space import trial_config
+from r2search.tuning.budget import Plan, plan_trial
 from r2search.tuning.callback import KEPT_CHECKPOINTS, StudyCallback
 from r2search.tuning.checkpoints import STATES
-from r2search.tuning.engine import Slots, ray_session, search
-from r2search.tuning.events import Ledger, read_trials
+from r2search.tuning.curves import Failure
+from r2search.tuning.engine import Slots, ray_session, search, validated
+from r2search.tuning.events import Ledger, read_events, read_trials
 from r2search.tuning.resources import Workers
+from r2search.tuning.scheduler import build_scheduler
+from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.trainable import NetworkTrainable, Shared, sharing
+from r2search.tuning.virtual import Clock, VirtualSearch
 
 METRIC = "val/dice_mean"
 EPOCHS = 2
@@ -155,6 +160,30 @@ def test_outcomes_say_what_happened(searched: Searched) -> None:
         assert (trial.outcome == "failed") == explodes(trial)
     outcomes = Counter(trial.outcome for trial in searched.trials.values())
     assert min(outcomes[kind] for kind in ("completed", "stopped", "failed")) >= 1  # by the seed
+
+
+def test_a_search_without_ray_decides_and_writes_the_same(searched: Searched) -> None:
+    def planner(config: TrialConfig) -> Plan:
+        images = validated(searched.samples, config)
+        return plan_trial(config, searched.study.budget, 1, images, SLOTS.rate, SLOTS.room)
+
+    def train(proposal: dict[str, Any], epoch: int) -> EpochReport | Failure:
+        trial = searched.trials[proposal["name"]]
+        if trial.failed:
+            return Failure(trial.reason, {"train": 1.0, "validate": 0.0})
+        return trial.reports[epoch - 1]
+
+    ledger = Ledger(None, clock := Clock())
+    searcher = StudySearcher(searched.study, planner, ledger)
+    scheduler = build_scheduler(searched.study)
+    VirtualSearch(searched.study, searcher, scheduler, train, ledger, clock).run()
+    events = list(read_events(searched.folder / "trials.jsonl"))
+    assert timeless(ledger.past) == timeless(events)
+
+
+def timeless(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A record without what depends on the machine: times, and the worker's name."""
+    return [{k: v for k, v in event.items() if k not in ("t", "worker")} for event in events]
 
 
 def test_a_failed_trial_tells_why_and_ends_itself_alone(searched: Searched) -> None:

@@ -275,3 +275,14 @@ def test_scores_on_the_test_split_are_kept_for_a_study_that_goes_on(tmp_path: Pa
     ledger.close()
     again = Ledger(tmp_path / "trials.jsonl")
     assert (again.openings, again.tested) == (1, {("B1", 2): {"dice": 0.25}})
+
+
+def test_a_record_may_be_in_memory_alone_and_have_a_clock_of_its_own() -> None:
+    now = 100.0
+    ledger = Ledger(None, lambda: now)
+    now = 103.5
+    fill(ledger)
+    assert [event["t"] for event in ledger.past] == [3.5] * 7
+    assert ledger.trials["t0001"].started == 3.5
+    assert ledger.elapsed() == 3.5
+    ledger.close()

@@ -1,18 +1,20 @@
 """A study that is killed and taken up again decides as if it had never stopped."""
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.tune.search import Searcher
 
 from r2search.config import Study, TrialConfig
 from r2search.records import EpochReport
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger, read_events
+from r2search.tuning.scheduler import build_scheduler, take_up
 from r2search.tuning.searcher import StudySearcher
+from r2search.tuning.virtual import Clock, VirtualSearch
 
 METRIC = "val/dice_mean"
 EPOCHS = 9
@@ -36,11 +38,19 @@ def value_of(proposal: dict[str, Any], epoch: int) -> float:
     return 1 - 0.1 * config["model"]["depth"] - config["model"]["dropout"] / epoch + 0.1 * noise
 
 
+def train(proposal: dict[str, Any], epoch: int) -> EpochReport:
+    metrics = {METRIC: value_of(proposal, epoch)}
+    seconds = {"train": 1.0, "validate": 0.0}
+    return EpochReport(epoch=epoch, metrics=metrics, pixels=1, seconds=seconds)
+
+
 def drive(study: Study, path: Path, writes: float = float("inf")) -> None:
-    """A driver with one worker, as the callback and Ray do it; killed after so many writes."""
-    ledger = Ledger(path)
+    """A search by one worker; its driver is killed after so many writes."""
+    ledger = Ledger(path, clock := Clock())
     if ledger.past:
         ledger.resume()
+    scheduler = build_scheduler(study)
+    take_up(scheduler, ledger)
     searcher = StudySearcher(study, plan, ledger)
     write, left = ledger._write, writes
 
@@ -52,32 +62,10 @@ def drive(study: Study, path: Path, writes: float = float("inf")) -> None:
         write(event)
 
     ledger._write = dying  # type: ignore[method-assign]
-    number = 0
     try:
-        while (proposal := searcher.suggest(f"ray{number}")) != Searcher.FINISHED:
-            assert isinstance(proposal, dict)
-            stretch(searcher, ledger, f"ray{number}", proposal)
-            number += 1
+        VirtualSearch(study, searcher, scheduler, train, ledger, clock).search()
     finally:
         ledger.close()
-
-
-def stretch(searcher: StudySearcher, ledger: Ledger, ray: str, proposal: dict[str, Any]) -> None:
-    name, until = proposal["name"], proposal["until_epoch"]
-    if name not in ledger.trials:
-        facts = {key: proposal[key] for key in ("baseline", "overrides", "config", "cost")}
-        ledger.start(trial=name, planned_epochs=proposal["planned_epochs"], **facts)
-    elif ledger.trials[name].waiting:
-        ledger.promote(name)
-    for epoch in range(len(ledger.trials[name].reports) + 1, until + 1):
-        metrics = {METRIC: value_of(proposal, epoch)}
-        ledger.report(name, EpochReport(epoch=epoch, metrics=metrics, pixels=1, seconds={}), "w")
-        told = searcher.on_trial_result if epoch < until else searcher.on_trial_complete
-        told(ray, metrics | {"epoch": epoch})
-    if until == EPOCHS:
-        ledger.end(name, "completed")
-    else:
-        ledger.wait(name)
 
 
 def record(path: Path) -> list[dict[str, Any]]:
@@ -109,6 +97,32 @@ def test_a_study_that_is_killed_ten_times_has_the_record_of_one_that_is_not(
     drive(study, path)
     assert record(path) == expected
     assert {"wait", "promote", "infeasible", "end"} <= {event["event"] for event in expected}
+
+
+@pytest.mark.parametrize("kind", ["asha", "ray_asha"])
+def test_a_thousand_trials_survive_ten_kills(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # the machine itself does not fail here
+    study = make_study(
+        {
+            "budget.trials": 1000,
+            "budget.time": "100h",
+            "budget.max_epochs": EPOCHS,
+            "early_terminate.type": kind,
+            "search.searcher": "random",
+        }
+    )
+    drive(study, tmp_path / "whole.jsonl")
+    expected = record(tmp_path / "whole.jsonl")
+    path, rng = tmp_path / "killed.jsonl", random.Random(0)
+    for _ in range(10):
+        with pytest.raises(Killed):
+            drive(study, path, rng.randrange(1, len(expected) // 12))
+    drive(study, path)
+    assert record(path) == expected
+    names = {event["trial"] for event in expected if "trial" in event}
+    assert len(names) == 1000 + len(study.baselines)
 
 
 def test_a_study_that_has_ended_has_nothing_left_to_do(

@@ -327,6 +327,27 @@ def test_of_what_is_too_slow_and_too_large_the_cheapest_that_fits_into_memory_ru
     assert min(ledger.refused["too_large"], ledger.refused["too_slow"]) > 0
 
 
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_what_runs_instead_of_a_proposal_is_told_as_if_it_had_been_proposed(
+    make_study: MakeStudy, ledger: Ledger, kind: str
+) -> None:
+    study = make_study({"search.searcher": kind}).model_copy(update={"baselines": {}})
+    wanted = []
+
+    def instead(overrides: dict[str, Any]) -> dict[str, Any]:
+        wanted.append(overrides)
+        return {"model.block": "conv"} | overrides | {"train.lr": 0.05}
+
+    searcher = StudySearcher(study, plan, ledger, instead=instead)
+    count = STARTUP_TRIALS + 3
+    proposed = [run(searcher, f"ray{n}", [0.1 * n] * EPOCHS)["overrides"] for n in range(count)]
+    assert [overrides["train.lr"] for overrides in proposed] == [0.05] * count
+    assert len({overrides["train.lr"] for overrides in wanted}) == count
+    trials = [trial for trial in told(searcher) if trial.state != TrialState.FAIL]
+    assert [trial.params["train.lr"] for trial in trials] == [0.05] * count
+    assert [trial.value for trial in trials] == pytest.approx([0.1 * n for n in range(count)])
+
+
 def test_nothing_is_proposed_while_the_gpus_are_full(bare: Study, ledger: Ledger) -> None:
     shares = iter([0.5, 1.0, 0.25])
     searcher = StudySearcher(
