@@ -15,6 +15,7 @@ from r2search.data.samples import SampleSet
 from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.records import TrialOutcome
+from r2search.remote import RemoteRun
 from r2search.report.screen import Screen, ScreenState, print_summary
 from r2search.rundir import claim, hold, open_ledger, open_run, require_more
 from r2search.selection import eligible, incumbent
@@ -41,11 +42,13 @@ def run_study(
     command: str = "",
     console: Console | None = None,
     resume: bool = False,
+    remote: RemoteRun | None = None,
 ) -> dict[str, Any]:
     """Search, test the best once, export it, report. Returns what summary.json holds.
 
-    `resume`: go on with the study in `run_dir`, from its record. Raises Misuse, before anything is
-    started, for bad data, a bad space or a run folder in use.
+    `resume`: go on with the study in `run_dir`, from its record. `remote`: what is to be seen by
+    other machines lies there; StorageError when it fails for long. Raises Misuse, before anything
+    is started, for bad data, a bad space or a run folder in use.
     """
     require_something_to_search(study)
     study, samples = prepare(study)
@@ -56,16 +59,22 @@ def run_study(
     if resume:
         require_more(study, run_dir, ledger)
     facts = open_run(study, run_dir, command)
+    if remote is not None:
+        remote.start()
     with lock, Interrupt() as interrupt, Screen(console) as screen:
         show = _shower(study, samples, ledger, screen)
         show("starting")
         mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
-        searched = _search(study, samples, run_dir, ledger, trackers, interrupt, screen, show)
+        searched = _search(
+            study, samples, run_dir, ledger, trackers, interrupt, screen, show, remote
+        )
         for tracker in trackers:
             tracker.close()
         unsent = list(ledger.trials) if mode == "offline" else []
         facts["tracking"] = {"mode": mode, "not_uploaded": unsent}
         facts["hardware"] |= describe_slots(searched.slots)
+        if remote is not None:
+            bring_weights(study, ledger, remote)
         summary = finish(
             Trained(
                 study=study,
@@ -104,6 +113,7 @@ def _search(
     interrupt: Interrupt,
     screen: Screen,
     show: Callable[..., None],
+    remote: RemoteRun | None,
 ) -> _Searched:
     """Run the trials through Ray, and again from the record when an error ends the search.
 
@@ -112,20 +122,31 @@ def _search(
 
     def stopping() -> bool:
         late = ledger.elapsed() > search_seconds(study.budget)
-        return late or interrupt.signal is not None
+        lost = remote is not None and remote.lost
+        return late or lost or interrupt.signal is not None
 
     slots, began, broken = None, None, ""
+    named = {} if remote is None else {"shelf": remote.shelf}
     for pause in (*PAUSES_S, None):
         try:
             with ray_session(samples) as samples_ref:
                 interrupt.arm()
                 show("calibrating")
-                slots = measure_slots(study, run_dir)
+                slots = measure_slots(study, run_dir, remote.storage if remote else None)
                 note_study(study, samples, ledger, slots, broken)
                 show("searching")
                 began = began or ledger.elapsed()
                 search(
-                    study, samples, samples_ref, slots, run_dir, ledger, trackers, show, stopping
+                    study,
+                    samples,
+                    samples_ref,
+                    slots,
+                    run_dir,
+                    ledger,
+                    trackers,
+                    show,
+                    stopping,
+                    **named,
                 )
             return _Searched(slots, True, ledger.elapsed() - began)
         except Misuse:
@@ -139,6 +160,14 @@ def _search(
             screen.note(f"the search broke ({error}); it goes on from its record in {pause:.0f} s")
             time.sleep(pause)
     return _Searched(slots, False, ledger.elapsed() - (began or ledger.elapsed()))
+
+
+def bring_weights(study: Study, ledger: Ledger, remote: RemoteRun) -> None:
+    """Have the weights that are tested and exported on this machine."""
+    trials = list(ledger.trials.values())
+    best = incumbent(trials, study.metric.name, study.metric.goal)
+    wanted = [trial.trial for trial in trials if trial.baseline and trial.eligible]
+    remote.bring({*wanted, best.trial} if best else wanted)
 
 
 def prepare(study: Study) -> tuple[Study, SampleSet]:

@@ -21,11 +21,11 @@ ROWS = """
 launch
 cli flags manual manual_jobs submitting
 app
-study finish single rundir, predicting, fetching, checking
+study finish single rundir remote, predicting, fetching, checking
 report, tuning
 bundle, summary
 train
-data, models, selection
+data, models, selection, storage
 space grammar spacefile schema
 config, records, environment, interrupt
 strict
