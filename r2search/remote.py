@@ -1,6 +1,7 @@
 """A run folder in a store: held by one driver, which works in a local copy of it."""
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ from r2search.storage.lease import Lease
 from r2search.tuning.checkpoints import CHECKPOINTS
 from r2search.tuning.results import NAMES, bring
 from r2search.tuning.shelf import StoreShelf
+from r2search.tuning.trainable import scratch
 
 EVERY_S = 1.0  # between looks at what has changed
 FIRST_S = 10.0  # that a store may take to answer at the beginning
@@ -67,6 +69,7 @@ class RemoteRun:
 
     def start(self) -> None:
         """Begin to upload."""
+        self._clear_scratch()  # of workers that were killed
         self._thread = threading.Thread(target=self._follow, name="upload", daemon=True)
         self._thread.start()
 
@@ -96,6 +99,7 @@ class RemoteRun:
                 ) from None
         finally:
             self._lease.release()
+            self._clear_scratch()
 
     def bring(self, trials: Iterable[str]) -> None:
         """Download the weights of these trials, settled before, into the local folder."""
@@ -136,6 +140,10 @@ class RemoteRun:
     def _cancel(self, trial: str) -> None:
         with self._guard:
             self._changes = [change for change in self._changes if change[0] != trial]
+
+    def _clear_scratch(self) -> None:
+        """On this machine no worker of the study is alive before it begins, nor at its end."""
+        shutil.rmtree(scratch(self.storage), ignore_errors=True)
 
     def _follow(self) -> None:
         failing = False

@@ -24,6 +24,7 @@ from r2search.storage import Storage, StorageError
 from r2search.tuning.events import read_events, read_trials
 from r2search.tuning.results import bring, receive
 from r2search.tuning.results import main as print_results
+from r2search.tuning.trainable import scratch
 
 ROOT = Path(__file__).parents[1]
 STUDY = "--space quick.yaml --time 5m --trials 8 --set budget.max_epochs=4 --wandb disabled"
@@ -156,6 +157,10 @@ def test_the_store_keeps_the_best_weights_and_no_state(survived: Survived, s3: S
     assert not [name for name in names if name.startswith(".")]
 
 
+def test_no_scratch_is_left_on_the_machine(survived: Survived) -> None:
+    assert not scratch(Storage(survived.url)).exists()
+
+
 def test_a_second_driver_is_refused(survived: Survived) -> None:
     said = f"r2search: {survived.url}: another driver works in it; wait for it, or stop it"
     assert said in survived.refused
@@ -254,6 +259,9 @@ def test_only_a_search_writes_to_a_store(capsys: pytest.CaptureFixture[str]) -> 
 def test_results_are_printed_from_a_store(
     survived: Survived, s3: S3Server, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    assert print_results("s3://nowhere/a") == 1
+    with pytest.raises(Misuse, match="s3://nowhere/a: the bucket does not exist"):
+        receive(capsys.readouterr().out.splitlines(), tmp_path / "nothing")
     assert print_results(survived.url) == 0  # as the job of `fetch` does on a cluster
     names = receive(capsys.readouterr().out.splitlines(), tmp_path / "fetched")
     assert "summary.json" in names

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from r2search.config import Misuse
-from r2search.storage import Storage, is_url
+from r2search.storage import Storage, StorageError, is_url
 
 MARK = "r2search-results "  # begins each of our lines: Ray prints others between them
 NAMES = (
@@ -167,8 +167,12 @@ def main(run_dir: str) -> int:
     """Print the lines of one run folder, which may lie in a store."""
     with tempfile.TemporaryDirectory() as local:
         folder = Path(local if is_url(run_dir) else run_dir)
-        if is_url(run_dir):
-            bring(Storage(run_dir), folder)
+        try:
+            if is_url(run_dir):
+                bring(Storage(run_dir), folder)
+        except (Misuse, StorageError) as error:
+            print(_line(error=str(error)))
+            return 1
         for line in send(folder):
             print(line, flush=True)
     return 0
