@@ -115,9 +115,8 @@ class RemoteRun:
 
     def flush(self) -> None:
         """Upload all that has changed, drop what is to be dropped; StorageError if that fails."""
-        if self.lost:
-            raise StorageError(f"{self.url}: another driver has taken it over")
         with self._sending:
+            self._lease.require()
             changes = list(self._changes)  # before the record is read: their reasons are in it
             self._send()
             for change in changes:

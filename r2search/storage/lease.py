@@ -39,6 +39,8 @@ class Lease:
         self._holder = secrets.token_hex(8)
         self._count = 0
         self._tag = self._take(say)
+        self._renewed = _now()
+        self._guard = threading.Lock()
         self.lost = False  # another driver has taken it
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -53,6 +55,14 @@ class Lease:
                 self._storage.patient(BRIEF_S, BRIEF_S).delete([LOCK])
             except StorageError:
                 return
+
+    def require(self) -> None:
+        """StorageError when another driver has taken it: asked of the store after a suspension."""
+        with self._guard:
+            if not self.lost and _now() - self._renewed > 2 * self._renew_s:
+                self._renew_once()
+        if self.lost:
+            raise StorageError(f"{self._storage.url}: another driver has taken it over")
 
     def _content(self) -> bytes:
         self._count += 1  # the tag of an object may be that of its content
@@ -94,18 +104,27 @@ class Lease:
                 )
 
     def _renew(self) -> None:
-        while not self._ended.wait(self._renew_s):
+        while not self.lost and not self._ended.wait(self._renew_s):
             try:
-                tag = self._storage.update(LOCK, self._content(), self._tag)
-                found = None if tag else self._storage.read_tagged(LOCK)
+                with self._guard:
+                    self._renew_once()
             except StorageError:
                 continue  # nobody else can take it now, either
-            if found and _facts(found[0]).get("holder") == self._holder:
-                tag = found[1]  # renewed before, and the answer was lost
-            if tag is None:
-                self.lost = True
-                return
-            self._tag = tag
+
+    def _renew_once(self) -> None:
+        tag = self._storage.update(LOCK, self._content(), self._tag)
+        found = None if tag else self._storage.read_tagged(LOCK)
+        if found and _facts(found[0]).get("holder") == self._holder:
+            tag = found[1]  # renewed before, and the answer was lost
+        if tag is None:
+            self.lost = True
+        else:
+            self._tag, self._renewed = tag, _now()
+
+
+def _now() -> float:
+    """Seconds, those of a suspended machine included where the system counts them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _facts(content: bytes) -> dict[str, Any]:
@@ -131,7 +150,7 @@ def _is_dead(facts: dict[str, Any]) -> bool:
     here = _process()
     if not here or facts.get("machine") != here["machine"]:
         return False
-    return bool(_began(int(facts["pid"])) != facts["began"])
+    return bool(_began(int(facts.get("pid", 0))) != facts.get("began"))
 
 
 def _began(pid: int) -> str:

@@ -10,7 +10,7 @@ import pytest
 from s3 import S3Server
 
 from r2search.config import Misuse
-from r2search.storage import Storage
+from r2search.storage import Storage, StorageError
 from r2search.storage.lease import LOCK, Lease, _process
 
 RENEW_S, STALE_S = 0.3, 2.0
@@ -94,6 +94,21 @@ def test_whoever_loses_the_folder_sees_it_and_leaves_the_lock(
     assert first.lost
     first.release()
     assert folder.exists(LOCK)
+
+
+def test_after_a_suspension_the_store_is_asked_before_anything_is_written(
+    folder: Storage,
+) -> None:
+    first = Lease(folder, lambda text: None, renew_s=30.0)
+    first._renewed -= 3600.0  # as if this process had not run for an hour
+    first.require()
+    leave(folder)  # another one takes it
+    first.require()  # renewed just now: not asked
+    first._renewed -= 3600.0
+    with pytest.raises(StorageError, match="another driver has taken it over"):
+        first.require()
+    assert first.lost
+    first.release()
 
 
 def test_a_store_that_does_not_answer_takes_nothing_away(
