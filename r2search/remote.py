@@ -4,17 +4,19 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from r2search.bundle import CONFIG, WEIGHTS
-from r2search.config import Misuse
+from r2search.config import Misuse, Study
 from r2search.rundir import RECORD
+from r2search.selection import incumbent
 from r2search.storage import Storage, StorageError
 from r2search.storage.lease import Lease
 from r2search.tuning.checkpoints import CHECKPOINTS
+from r2search.tuning.events import Ledger
 from r2search.tuning.results import NAMES, bring
 from r2search.tuning.shelf import StoreShelf
 from r2search.tuning.trainable import scratch
@@ -47,7 +49,7 @@ class RemoteRun:
         self._guard = threading.Lock()
         self._sending = threading.Lock()
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._follow, name="upload", daemon=True)
         first = self.storage.patient(FIRST_S, FIRST_S)
         try:
             self._require(first, resume)
@@ -67,13 +69,9 @@ class RemoteRun:
         """Another driver has taken the folder: nothing may be written there any more."""
         return self._lease.lost
 
-    def start(self) -> None:
-        """Begin to upload."""
-        self._clear_scratch()  # of workers that were killed
-        self._thread = threading.Thread(target=self._follow, name="upload", daemon=True)
-        self._thread.start()
-
     def __enter__(self) -> Self:
+        self._clear_scratch()  # of workers that were killed
+        self._thread.start()
         return self
 
     def __exit__(
@@ -89,7 +87,7 @@ class RemoteRun:
         self._ended.set()
         at_once = isinstance(error, SystemExit | KeyboardInterrupt)
         try:
-            if self._thread is not None and not at_once:
+            if not at_once:
                 self.flush()
         except StorageError as late:
             if error is None:
@@ -101,10 +99,16 @@ class RemoteRun:
             self._lease.release()
             self._clear_scratch()
 
-    def bring(self, trials: Iterable[str]) -> None:
-        """Download the weights of these trials, settled before, into the local folder."""
-        self.flush()
-        for trial in trials:
+    def bring_weights(self, study: Study, ledger: Ledger) -> None:
+        """Download the weights that are tested and exported into the local folder.
+
+        StorageError when they are not there, or do not come.
+        """
+        self.flush()  # so that the trials are settled in the store
+        trials = list(ledger.trials.values())
+        best = incumbent(trials, study.metric.name, study.metric.goal)
+        baselines = [trial for trial in trials if trial.baseline and trial.eligible]
+        for trial in dict.fromkeys(trial.trial for trial in (best, *baselines) if trial):
             name = f"{CHECKPOINTS}/{trial}/{WEIGHTS}"
             try:
                 self.storage.download(name, self.run_dir / name)

@@ -46,9 +46,9 @@ def run_study(
 ) -> dict[str, Any]:
     """Search, test the best once, export it, report. Returns what summary.json holds.
 
-    `resume`: go on with the study in `run_dir`, from its record. `remote`: what is to be seen by
-    other machines lies there; StorageError when it fails for long. Raises Misuse, before anything
-    is started, for bad data, a bad space or a run folder in use.
+    `resume`: go on with the study in `run_dir`, from its record. `remote`: where others see it.
+    Raises Misuse, before anything is started, for bad data, a bad space or a run folder in use;
+    StorageError when `remote` fails for long.
     """
     require_something_to_search(study)
     study, samples = prepare(study)
@@ -59,33 +59,29 @@ def run_study(
     if resume:
         require_more(study, run_dir, ledger)
     facts = open_run(study, run_dir, command)
-    if remote is not None:
-        remote.start()
     with lock, Interrupt() as interrupt, Screen(console) as screen:
         show = _shower(study, samples, ledger, screen)
         show("starting")
         mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
-        searched = _search(
-            study, samples, run_dir, ledger, trackers, interrupt, screen, show, remote
-        )
+        done = _search(study, samples, run_dir, ledger, trackers, interrupt, screen, show, remote)
         for tracker in trackers:
             tracker.close()
         unsent = list(ledger.trials) if mode == "offline" else []
         facts["tracking"] = {"mode": mode, "not_uploaded": unsent}
-        facts["hardware"] |= describe_slots(searched.slots)
+        facts["hardware"] |= describe_slots(done.slots)
         if remote is not None:
-            bring_weights(study, ledger, remote)
+            remote.bring_weights(study, ledger)
         summary = finish(
             Trained(
                 study=study,
                 samples=samples,
                 run_dir=run_dir,
                 ledger=ledger,
-                whole=searched.whole,
+                whole=done.whole,
                 signal=interrupt.signal,
-                search_seconds=searched.seconds,
-                workers=searched.slots.workers.count if searched.slots else 1,
-                threads=searched.slots.workers.threads if searched.slots else 1,
+                search_seconds=done.seconds,
+                workers=done.slots.workers.count if done.slots else 1,
+                threads=done.slots.workers.threads if done.slots else 1,
                 facts=facts,
             ),
             show,
@@ -122,32 +118,20 @@ def _search(
 
     def stopping() -> bool:
         late = ledger.elapsed() > search_seconds(study.budget)
-        lost = remote is not None and remote.lost
-        return late or lost or interrupt.signal is not None
+        return late or interrupt.signal is not None or (remote is not None and remote.lost)
 
     slots, began, broken = None, None, ""
-    named = {} if remote is None else {"shelf": remote.shelf}
+    shelf = remote.shelf if remote else None
     for pause in (*PAUSES_S, None):
         try:
-            with ray_session(samples) as samples_ref:
+            with ray_session(samples) as ref:
                 interrupt.arm()
                 show("calibrating")
-                slots = measure_slots(study, run_dir, remote.storage if remote else None)
+                slots = measure_slots(study, run_dir, shelf)
                 note_study(study, samples, ledger, slots, broken)
                 show("searching")
                 began = began or ledger.elapsed()
-                search(
-                    study,
-                    samples,
-                    samples_ref,
-                    slots,
-                    run_dir,
-                    ledger,
-                    trackers,
-                    show,
-                    stopping,
-                    **named,
-                )
+                search(study, samples, ref, slots, run_dir, ledger, trackers, show, stopping, shelf)
             return _Searched(slots, True, ledger.elapsed() - began)
         except Misuse:
             raise
@@ -160,14 +144,6 @@ def _search(
             screen.note(f"the search broke ({error}); it goes on from its record in {pause:.0f} s")
             time.sleep(pause)
     return _Searched(slots, False, ledger.elapsed() - (began or ledger.elapsed()))
-
-
-def bring_weights(study: Study, ledger: Ledger, remote: RemoteRun) -> None:
-    """Have the weights that are tested and exported on this machine."""
-    trials = list(ledger.trials.values())
-    best = incumbent(trials, study.metric.name, study.metric.goal)
-    wanted = [trial.trial for trial in trials if trial.baseline and trial.eligible]
-    remote.bring({*wanted, best.trial} if best else wanted)
 
 
 def prepare(study: Study) -> tuple[Study, SampleSet]:

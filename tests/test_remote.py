@@ -19,9 +19,11 @@ from s3 import CREDENTIALS, S3Server
 from r2search.bundle import load_bundle
 from r2search.cli import main
 from r2search.config import Misuse
+from r2search.records import EpochReport
 from r2search.remote import RemoteRun
+from r2search.space import load_study
 from r2search.storage import Storage, StorageError
-from r2search.tuning.events import read_events, read_trials
+from r2search.tuning.events import Ledger, read_events, read_trials
 from r2search.tuning.results import bring, receive
 from r2search.tuning.results import main as print_results
 from r2search.tuning.trainable import scratch
@@ -204,9 +206,9 @@ def test_what_cannot_be_is_refused_before_anything_is_started(
 
 @pytest.fixture
 def run(s3: S3Server, tmp_path: Path) -> Iterator[RemoteRun]:
-    """A study in a store that has begun, in this process; uploads at `flush` alone."""
+    """A study in a store that has begun, in this process."""
+    (tmp_path / "run").mkdir()
     with RemoteRun(s3.url(f"runs/{tmp_path.name}"), tmp_path / "run", False, print) as opened:
-        opened.run_dir.mkdir()
         (opened.run_dir / "trials.jsonl").write_text("1\n")
         yield opened
 
@@ -228,19 +230,26 @@ def test_nothing_is_dropped_before_the_record_says_why(run: RemoteRun, s3: S3Ser
 
 def test_a_driver_that_was_replaced_writes_nothing_more(run: RemoteRun) -> None:
     run.flush()
+    run._lease.lost = True
     (run.run_dir / "trials.jsonl").write_text("1\n2\n")
     run.storage.write("checkpoints/t1/state-0001.safetensors", b"1")
     run.shelf.drop("t1")
-    run._lease.lost = True
     with pytest.raises(StorageError, match="another driver has taken it over"):
         run.flush()
     assert run.storage.read("trials.jsonl") == b"1\n"
     assert run.shelf.listing() == {"t1": {"state-0001.safetensors"}}
+    run._lease.lost = False
 
 
-def test_weights_that_are_not_in_the_store_are_missed(run: RemoteRun) -> None:
+def test_weights_that_are_not_in_the_store_are_missed(run: RemoteRun, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "record")
+    facts: dict[str, Any] = {"overrides": {}, "config": {}, "cost": {}, "planned_epochs": 1}
+    ledger.start(trial="t1", baseline=True, **facts)
+    metrics = {"val/dice_mean": 0.5}
+    ledger.report("t1", EpochReport(epoch=1, metrics=metrics, pixels=1, seconds={}), "worker")
     with pytest.raises(StorageError, match="has no weights of t1; `--resume s3://"):
-        run.bring(["t1"])
+        run.bring_weights(load_study("quick.yaml"), ledger)
+    ledger.close()
 
 
 def test_without_its_library_the_remedy_is_named(

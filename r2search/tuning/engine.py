@@ -30,7 +30,7 @@ from r2search.tuning.preflight import check_nodes
 from r2search.tuning.resources import Room, Workers, plan_room, plan_workers
 from r2search.tuning.scheduler import build_scheduler, stopping_epochs, take_up
 from r2search.tuning.searcher import StudySearcher
-from r2search.tuning.shelf import Shelf, StoreShelf
+from r2search.tuning.shelf import Shelf
 from r2search.tuning.trackers import Tracker
 from r2search.tuning.trainable import Shared, sharing
 
@@ -86,13 +86,13 @@ class Slots:
     room: Room = field(default_factory=Room)
 
 
-def measure_slots(study: Study, run_dir: Path, storage: Storage | None = None) -> Slots:
+def measure_slots(study: Study, run_dir: Path, shelf: Shelf | None = None) -> Slots:
     """Plan the workers and measure one of them, in a process like theirs.
 
     Of a cluster, all nodes are looked at first: Misuse names what is wrong with them.
     """
     if os.environ.get("RAY_ADDRESS"):
-        check_nodes(study.fixed.data, run_dir, storage)
+        check_nodes(study.fixed.data, run_dir, shelf.storage if shelf else None)
     have = ray.cluster_resources()  # type: ignore[no-untyped-call]
     workers = plan_workers(
         study.resources,
@@ -165,16 +165,15 @@ def search(
     folder.
     """
     shelf = shelf or Shelf(run_dir / CHECKPOINTS)
-    remote = shelf.storage if isinstance(shelf, StoreShelf) else None
     callback = StudyCallback(study, ledger, trackers, shelf, refresh, stopping)
     storage = Path(tempfile.mkdtemp(prefix="r2search-ray-"))
-    mark = StopMark(run_dir, remote)
+    mark = StopMark(run_dir, shelf.storage)
     mark.clear()
     tune_config = _tune_config(study, samples, slots, run_dir, ledger)
     callback.take_up()
     try:
         tune.Tuner(
-            _trainable(study, samples_ref, slots.workers, run_dir, mark, remote),
+            _trainable(study, samples_ref, slots.workers, run_dir, mark, shelf.storage),
             tune_config=tune_config,
             run_config=tune.RunConfig(
                 name="study",

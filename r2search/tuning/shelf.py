@@ -17,6 +17,8 @@ BRIEF_S = 10.0  # that Ray's loop waits for a store: what cannot be asked is ask
 class Shelf:
     """The folders of the trials on a disk that all nodes see."""
 
+    storage: Storage | None = None  # where they lie instead
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
@@ -69,7 +71,7 @@ class StoreShelf(Shelf):
         later: Callable[[str, Callable[[], None]], None],
         cancel: Callable[[str], None],
     ) -> None:
-        self.storage = storage
+        self.storage: Storage = storage
         self._brief = storage.patient(BRIEF_S, BRIEF_S)
         self._later = later
         self._cancel = cancel
