@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from r2search import __version__, flags, manual, manual_jobs, submitting
 from r2search.config import DataConfig, Misuse, Study, TrialConfig, hint
+from r2search.storage import StorageError, check_url, is_url
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         return code
     except Misuse as error:
-        print(f"r2search: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
+    except StorageError as error:
+        _say(str(error))
+        return 1
     except KeyboardInterrupt:
-        print("r2search: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except OSError as error:
         log.debug("where it was raised", exc_info=True)
@@ -90,30 +95,38 @@ def build_parser() -> argparse.ArgumentParser:
 def _tune(options: argparse.Namespace) -> int:
     from r2search.space import load_study
 
-    if options.resume:
-        out, study = Path(options.resume), _resumed(options)
-    else:
-        study = load_study(options.space, flags.assignments(options))
-        out = Path(options.out) if options.out else _new_run_dir(study.name)
+    where = options.resume or options.out or ""
+    given = None if options.resume else load_study(options.space, flags.assignments(options))
     try:
+        from r2search.remote import RemoteRun
         from r2search.study import run_study
     except ModuleNotFoundError as error:
         raise _needs_search(error) from None
-    summary = run_study(
-        study,
-        out,
+    run = partial(
+        run_study,
         tracking=options.wandb,
         command=options.command_line,
         resume=options.resume is not None,
     )
-    return exit_code(summary)
+    if is_url(where):
+        folder = _new_run_dir(where.rstrip("/").rpartition("/")[2])
+        with RemoteRun(where, folder, options.resume is not None, _say) as remote:
+            summary = run(given or _resumed(options, folder), folder, remote=remote)
+        _say(f"it is all in {remote.url}, too")
+        return exit_code(summary)
+    folder = Path(where) if where else _new_run_dir(given.name if given else "")
+    return exit_code(run(given or _resumed(options, folder), folder))
 
 
-def _resumed(options: argparse.Namespace) -> Study:
+def _say(text: str) -> None:
+    print(f"r2search: {text}", file=sys.stderr, flush=True)
+
+
+def _resumed(options: argparse.Namespace, folder: Path) -> Study:
     """The study of a run folder, its budget extended."""
     from r2search.space import load_study
 
-    path = Path(options.resume) / "space.yaml"
+    path = folder / "space.yaml"
     if not path.is_file():
         raise Misuse(f"--resume {options.resume}: holds no space.yaml; name the folder of a study")
     return flags.extended(load_study(path), options)
@@ -122,6 +135,10 @@ def _resumed(options: argparse.Namespace) -> Study:
 def _train(options: argparse.Namespace) -> int:
     from r2search.space import load_study
 
+    if options.out and is_url(options.out):
+        raise Misuse(
+            f"--out {check_url(options.out)}: only `r2search tune` writes there; name a folder"
+        )
     given = flags.assignments(options)
     study = load_study(options.space, given)
     if options.baseline is not None:

@@ -18,7 +18,7 @@ Command = tuple[
     Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str, str
 ]
 
-RUN_DIR = "run folder to make (default: runs/NAME-DATE-TIME)"
+RUN_DIR = "run folder to make, or s3://BUCKET/FOLDER (default: runs/NAME-DATE-TIME)"
 
 
 def _add_study(
@@ -35,7 +35,7 @@ def _add_study(
         which.add_argument(
             "--resume",
             metavar="RUN",
-            help="go on with the study in this run folder; --time +30m or --trials +50 extends it",
+            help="go on with the study in this folder, or URL; --time +30m, --trials +50 extend it",
         )
     study.add_argument("--data", metavar="FOLDER", help="the images (default: the space file's)")
     study.add_argument(
@@ -84,7 +84,7 @@ def add_preview(command: argparse.ArgumentParser) -> None:
 
 
 def add_train(command: argparse.ArgumentParser) -> None:
-    _add_study(command)
+    _add_study(command, "run folder to make (default: runs/NAME-train-DATE-TIME)")
     training = command.add_argument_group("training")
     training.add_argument(
         "--baseline", metavar="NAME", help="begin from this baseline of the space file; --set wins"
@@ -157,7 +157,7 @@ def add_simulate(command: argparse.ArgumentParser) -> None:
 
 def add_submit(command: argparse.ArgumentParser) -> None:
     add_cluster(command)
-    out = "run folder to make, on storage that all nodes share; must be given with --space"
+    out = "run folder to make, on storage all nodes share, or s3://...; must be given with --space"
     _add_study(command, out, resume=True)
     _add_search(command)
 

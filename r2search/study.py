@@ -15,6 +15,7 @@ from r2search.data.samples import SampleSet
 from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.progress import shower
+from r2search.remote import RemoteRun
 from r2search.report.screen import Screen, print_summary
 from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import require_something_to_search
@@ -40,18 +41,22 @@ def run_study(
     command: str = "",
     console: Console | None = None,
     resume: bool = False,
+    remote: RemoteRun | None = None,
 ) -> dict[str, Any]:
     """Search, test the best once, export it, report. Returns what summary.json holds.
 
-    `resume`: go on with the study in `run_dir`, from its record. Raises Misuse, before anything is
-    started, for bad data, a bad space or a run folder in use.
+    `resume`: go on with the study in `run_dir`, from its record. `remote`: where others see it.
+    Raises Misuse, before anything is started, for bad data, a bad space or a run folder in use;
+    StorageError when `remote` fails for long.
     """
     require_something_to_search(study)
     study, samples = prepare(study)
     run_dir = claim(run_dir, resume)
     with hold(run_dir):
         try:
-            return _run(study, samples, run_dir, tracking, command, console or Console(), resume)
+            return _run(
+                study, samples, run_dir, tracking, command, console or Console(), resume, remote
+            )
         except Misuse:
             if not resume:
                 abandon(run_dir)
@@ -66,6 +71,7 @@ def _run(
     command: str,
     console: Console,
     resume: bool,
+    remote: RemoteRun | None,
 ) -> dict[str, Any]:
     """The study in its folder, from the first event to the summary."""
     ledger = open_ledger(run_dir, samples)
@@ -76,23 +82,25 @@ def _run(
         show = shower(study, samples, ledger, screen)
         show("starting")
         mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
-        searched = _search(study, samples, run_dir, ledger, trackers, interrupt, screen, show)
+        done = _search(study, samples, run_dir, ledger, trackers, interrupt, screen, show, remote)
         for tracker in trackers:
             tracker.close()
         unsent = list(ledger.trials) if mode == "offline" else []
         facts["tracking"] = {"mode": mode, "not_uploaded": unsent}
-        facts["hardware"] |= describe_slots(searched.slots)
+        facts["hardware"] |= describe_slots(done.slots)
+        if remote is not None:
+            remote.bring_weights(study, ledger)
         summary = finish(
             Trained(
                 study=study,
                 samples=samples,
                 run_dir=run_dir,
                 ledger=ledger,
-                whole=searched.whole,
+                whole=done.whole,
                 signal=interrupt.signal,
-                search_seconds=searched.seconds,
-                workers=searched.slots.workers.count if searched.slots else 1,
-                threads=searched.slots.workers.threads if searched.slots else 1,
+                search_seconds=done.seconds,
+                workers=done.slots.workers.count if done.slots else 1,
+                threads=done.slots.workers.threads if done.slots else 1,
                 facts=facts,
             ),
             show,
@@ -120,6 +128,7 @@ def _search(
     interrupt: Interrupt,
     screen: Screen,
     show: Callable[..., None],
+    remote: RemoteRun | None,
 ) -> _Searched:
     """Run the trials through Ray, and again from the record when an error ends the search.
 
@@ -128,23 +137,22 @@ def _search(
 
     def stopping() -> bool:
         late = ledger.elapsed() > search_seconds(study.budget)
-        return late or interrupt.signal is not None
+        return late or interrupt.signal is not None or (remote is not None and remote.lost)
 
     slots, began, broken = None, None, ""
+    shelf = remote.shelf if remote else None
     for pause in (*PAUSES_S, None):
         try:
-            with ray_session(samples) as samples_ref:
+            with ray_session(samples) as ref:
                 interrupt.arm()
                 show("calibrating")
-                slots = measure_slots(study, run_dir)
+                slots = measure_slots(study, run_dir, shelf)
                 if not broken:
                     note_disk(study, samples, run_dir, slots, screen.note)
                 note_study(study, samples, ledger, slots, broken)
                 show("searching")
                 began = began or ledger.elapsed()
-                search(
-                    study, samples, samples_ref, slots, run_dir, ledger, trackers, show, stopping
-                )
+                search(study, samples, ref, slots, run_dir, ledger, trackers, show, stopping, shelf)
             return _Searched(slots, True, ledger.elapsed() - began)
         except Misuse:
             raise

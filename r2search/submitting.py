@@ -11,6 +11,7 @@ from typing import Any
 
 from r2search import flags, manual_jobs
 from r2search.config import Misuse, Study
+from r2search.storage import check_url, is_url
 
 
 def command(arguments: Sequence[str]) -> list[str]:
@@ -29,7 +30,9 @@ def _submit(options: argparse.Namespace) -> int:
         raise Misuse("--out is missing: name the run folder to make, on storage that all nodes see")
     for flag in ("out", "resume", "data"):
         path = getattr(options, flag)
-        if path is not None and not path.startswith("/"):
+        if path is not None and flag != "data" and is_url(path):
+            check_url(path)
+        elif path is not None and not path.startswith("/"):
             raise Misuse(f"--{flag} {path}: is a path of the cluster's nodes; begin it with /")
     secret = _wandb_key() if options.send_wandb_key else {}
     from r2search.tuning.packing import pack, size_of

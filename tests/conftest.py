@@ -12,6 +12,7 @@ from hypothesis import settings
 from loopback import Loopback
 from PIL import Image
 from rich.console import Console
+from s3 import S3Server
 
 from r2search.config import DataConfig, InferenceConfig, ModelConfig, TrialConfig
 
@@ -119,3 +120,20 @@ def loopback() -> Iterator[Loopback]:
         for name in ("NO_PROXY", "no_proxy"):
             environment.setenv(name, "127.0.0.1")
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A store on this machine; skips, and says so, where its packages are not installed."""
+    for package in ("obstore", "moto"):
+        pytest.importorskip(package, reason="pip install -c constraints.txt -e '.[search,test]'")
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The same, and this process may use it."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server

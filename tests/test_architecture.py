@@ -22,11 +22,11 @@ launch
 cli flags manual manual_jobs submitting
 app
 previewing
-study finish single rundir progress, predicting, fetching, checking, simulating
+study finish single rundir remote progress, predicting, fetching, checking, simulating
 report, tuning
 bundle, summary
 train
-data, models, selection
+data, models, selection, storage
 space grammar spacefile schema
 config, records, environment, interrupt
 strict

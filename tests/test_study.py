@@ -30,7 +30,7 @@ def breaking(times: int) -> Callable[..., None]:
     left = times
 
     def planted(*given: Any) -> None:
-        *others, stopping = given
+        *others, stopping, shelf = given
         ledger: Ledger = others[5]
         before = sum(len(trial.reports) for trial in ledger.trials.values())
 
@@ -41,7 +41,7 @@ def breaking(times: int) -> Callable[..., None]:
                 raise RuntimeError("planted")
             return bool(stopping())
 
-        search(*others, raising)  # type: ignore[call-arg]
+        search(*others, raising, shelf)  # type: ignore[call-arg]
 
     return planted
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
@@ -15,9 +14,10 @@ from r2search.bundle import WEIGHTS
 from r2search.config import Study
 from r2search.records import EpochReport, TrialOutcome
 from r2search.selection import ranking
-from r2search.tuning.checkpoints import STATES, weights_by_epoch
+from r2search.storage import StorageError
 from r2search.tuning.events import Ledger
 from r2search.tuning.record_file import RecordError
+from r2search.tuning.shelf import Shelf
 from r2search.tuning.trackers import Tracker
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
@@ -42,6 +42,8 @@ def _never_raises(method: Callable[..., None]) -> Callable[..., None]:
             method(self, *args, **kwargs)
         except RecordError:
             raise
+        except StorageError as error:
+            log.warning("%s; the search goes on", error)
         except Exception:
             log.exception("%s failed; the search goes on", method.__name__)
 
@@ -56,21 +58,22 @@ class StudyCallback(Callback):
         study: Study,
         ledger: Ledger,
         trackers: list[Tracker],
-        checkpoints_dir: Path,
+        shelf: Shelf,
         refresh: Callable[[], None],
         stopping: Callable[[], bool],
     ) -> None:
         self._study = study
         self._ledger = ledger
         self._trackers = trackers
-        self._checkpoints_dir = checkpoints_dir
+        self._shelf = shelf
         self._refresh = refresh
         self._stopping = stopping
         self._begun: set[str] = set()  # trials that a worker has
         self._lost: Counter[tuple[str, int, bool]] = Counter()  # by name, epochs and whether begun
         self._tracked: set[str] = set()  # trials that the trackers heard of
         self._dropped: set[str] = set()  # waiting trials whose checkpoints were not kept
-        # Stopped trials whose workers write the best weights when they take up another one
+        # Ended trials to be settled: workers write the best weights of stopped ones when they take
+        # up another one, and a store may not answer
         self._leaving: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,11 +82,13 @@ class StudyCallback(Callback):
     @_never_raises
     def take_up(self) -> None:
         """Settle what the driver before did not come to."""
+        lying = self._shelf.listing()
+        for name in lying.keys() - self._ledger.trials.keys():
+            self._shelf.drop_now(name)  # begun when the record was not yet in the store
         for name, trial in list(self._ledger.trials.items()):
-            folder = self._checkpoints_dir / name
-            if trial.outcome is None and trial.waiting and not folder.exists():
+            if trial.outcome is None and trial.waiting and name not in lying:
                 self._dropped.add(name)
-            elif trial.outcome and any(folder.glob("epoch-*")):
+            elif trial.outcome and any(file.startswith("epoch-") for file in lying.get(name, ())):
                 self._settle_checkpoint(name)
 
     @_never_raises
@@ -93,6 +98,7 @@ class StudyCallback(Callback):
         if name in self._ledger.trials:
             if self._ledger.trials[name].waiting:
                 self._dropped.discard(name)
+                self._shelf.revive(name)
                 self._ledger.promote(name)
         else:
             self._start(trial.config)
@@ -186,22 +192,27 @@ class StudyCallback(Callback):
 
     @_never_raises
     def _close(self, name: str) -> None:
-        if self._ledger.trials[name].outcome == "stopped":
-            self._leaving.add(name)
-            self._settle_leaving()
-        else:
-            self._settle_checkpoint(name)
+        self._leaving.add(name)
+        self._settle_leaving()
         for tracker in self._trackers if name in self._tracked else []:
             tracker.end(self._ledger.trials[name])
         self._prune_checkpoints()
 
     def _settle_leaving(self, *, at_last: bool = False) -> None:
-        """Settle stopped trials whose best weights have come; `at_last` all of them."""
+        """Settle ended trials, of the stopped ones those whose best weights have come.
+
+        `at_last` all of them. A store that does not answer is asked again later.
+        """
         for name in sorted(self._leaving):
-            best = self._best(self._ledger.trials[name])
-            if at_last or not best or best.epoch in weights_by_epoch(self._checkpoints_dir / name):
-                self._leaving.remove(name)
-                self._settle_checkpoint(name)
+            trial = self._ledger.trials[name]
+            best = self._best(trial) if trial.outcome == "stopped" and not at_last else None
+            try:
+                if best is None or best.epoch in self._shelf.epochs(name):
+                    self._settle_checkpoint(name)
+                    self._leaving.remove(name)
+            except StorageError as error:
+                log.warning("%s: %s", name, error)
+                return
 
     def _settle_checkpoint(self, name: str) -> None:
         """Of the weights that a trial left, keep those of its best epoch in the ledger.
@@ -212,7 +223,7 @@ class StudyCallback(Callback):
         trial = self._ledger.trials[name]
         if name in self._dropped:
             return
-        found = weights_by_epoch(self._checkpoints_dir / name)
+        found = self._shelf.epochs(name)
         best = self._best(trial)
         if best is not None and best.epoch not in found and not trial.failed:
             saved = [report.epoch for report in trial.reports if report.epoch in found]
@@ -220,11 +231,7 @@ class StudyCallback(Callback):
             log.warning("%s: %s", name, reason)
             self._ledger.lose(name, saved, reason)
             best = self._best(self._ledger.trials[name])
-        for epoch, path in found.items():
-            if best is not None and epoch == best.epoch:
-                path.replace(path.parent / WEIGHTS)
-        for other in (self._checkpoints_dir / name).glob("epoch-*"):
-            other.unlink()
+        self._shelf.settle(name, best.epoch if best else None)
 
     def _best(self, trial: TrialOutcome) -> EpochReport | None:
         return trial.best(self._study.metric.name, self._study.metric.goal)
@@ -234,24 +241,25 @@ class StudyCallback(Callback):
         run or may be continued."""
         metric = self._study.metric
         trials = self._ledger.trials.values()
+        lying = self._shelf.listing()
         waiting = ranking((trial for trial in trials if trial.waiting), metric.name, metric.goal)
         for trial in waiting[KEPT_WAITING:]:
             self._dropped.add(trial.trial)
-            shutil.rmtree(self._checkpoints_dir / trial.trial, ignore_errors=True)
+            if trial.trial in lying:
+                self._shelf.drop(trial.trial)
         ended = [trial for trial in trials if trial.outcome]
         ranked = ranking(ended, metric.name, metric.goal)
         kept = {trial.trial for trial in ranked[:KEPT_CHECKPOINTS]}
         kept |= {trial.trial for trial in ranked if trial.baseline}
-        for trial in ended:
-            folder = self._checkpoints_dir / trial.trial
-            if trial.may_go_on and trial.trial not in self._dropped:
-                if trial.trial not in kept:
-                    (folder / WEIGHTS).unlink(missing_ok=True)
-            elif trial.trial not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                for path in folder.glob(STATES):
-                    path.unlink(missing_ok=True)
+        for trial in (trial for trial in ended if trial.trial in lying):
+            name, files = trial.trial, lying[trial.trial]
+            if trial.may_go_on and name not in self._dropped:
+                if name not in kept and WEIGHTS in files:
+                    self._shelf.drop(name, {WEIGHTS})
+            elif name not in kept:
+                self._shelf.drop(name)
+            elif states := {file for file in files if file.startswith("state-")}:
+                self._shelf.drop(name, states)
 
 
 def _last_line(trial: Any) -> str:

@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,11 @@ from torch import Tensor
 
 from r2search.bundle import WEIGHTS, read_facts, read_weights, save_weights
 from r2search.config import Misuse
+from r2search.storage.twin import Twin
 from r2search.train.trainer import TrainingState
 
-FORMAT = 1  # of a state
+CHECKPOINTS = "checkpoints"  # of a run folder: one folder a trial
+FORMAT = 2  # of a state
 EVERY_S = 60.0  # between two states of a trial
 STATES = "state-*.safetensors"
 ROOM = 64 * 2**20  # bytes free on the disk, or nothing is written: the record needs them more
@@ -45,7 +47,7 @@ class Saved:
 
     training: TrainingState
     best: Best | None
-    report: dict[str, Any] | None  # of the last epoch, if the driver may not have it
+    reports: list[dict[str, Any]]  # of all epochs: the driver's record may not have the last ones
 
 
 class TrialCheckpoints:
@@ -57,11 +59,17 @@ class TrialCheckpoints:
     """
 
     def __init__(
-        self, folder: Path, settings: dict[str, Any], metric: str, every_s: float = EVERY_S
+        self,
+        folder: Path,
+        settings: dict[str, Any],
+        metric: str,
+        every_s: float = EVERY_S,
+        twin: Twin | None = None,
     ) -> None:
         """`settings` are plain values; a state made with others is not taken up.
 
-        `folder` has the trial's name, and is made when something is written.
+        `folder` has the trial's name, and is made when something is written. What is to outlive
+        this machine lies in its `twin`, if there is one.
         """
         self.best: Best | None = None
         self.problems: list[str] = []
@@ -71,6 +79,7 @@ class TrialCheckpoints:
         self._settings = settings
         self._metric = metric
         self._every_s = every_s
+        self._twin = twin
         self._written: set[int] = set()  # epochs whose weights lie in the folder
         self._last = time.monotonic()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
@@ -95,14 +104,14 @@ class TrialCheckpoints:
         late = time.monotonic() - self._last >= self._every_s
         return late and (self._job is None or self._job.done())
 
-    def save(self, training: TrainingState, report: dict[str, Any] | None = None) -> None:
+    def save(self, training: TrainingState, reports: Sequence[dict[str, Any]] = ()) -> None:
         """Write the best weights and a state, in the background.
 
-        `report`: of the last epoch, when it is not known to have arrived.
+        `reports`: of all epochs so far, whether they are known to have arrived or not.
         """
         self._last = time.monotonic()
         self.save_best()
-        self._submit(self._write_state, Saved(training, self.best, report))
+        self._submit(self._write_state, Saved(training, self.best, list(reports)))
 
     def save_best(self) -> None:
         """Write the best weights, in the background; nothing if they lie on disk."""
@@ -119,9 +128,16 @@ class TrialCheckpoints:
     def close(self) -> None:
         """Write what is left, and end the thread."""
         self._writer.shutdown()
+        if self._twin is not None:
+            self._twin.remove()
 
     def load(self) -> Saved | None:
-        """The newest state that is intact and was made with the same settings."""
+        """The newest state that is intact and was made with the same settings.
+
+        StorageError when it is to come from a store that does not give it.
+        """
+        if self._twin is not None:
+            self._twin.pull()
         for path in self._folder.glob(".*.part"):  # of a worker that was killed
             path.unlink(missing_ok=True)
         for path in reversed(self._states()):
@@ -141,6 +157,8 @@ class TrialCheckpoints:
     def _try(self, write: Callable[..., None], *what: Any) -> None:
         try:
             write(*what)
+            if self._twin is not None:
+                self._twin.push()
         except Exception as error:
             self._tell(f"checkpoint not written: {error}; tried again when the next is due")
 
@@ -187,7 +205,7 @@ class TrialCheckpoints:
             "settings": self._settings,
             "training": saved.training.values,
             "best": {"epoch": best.epoch, "value": best.value} if best else None,
-            "report": saved.report,
+            "reports": saved.reports,
         }
         weights = {f"best.{name}": tensor for name, tensor in best.weights.items()} if best else {}
         save_weights(
@@ -229,4 +247,4 @@ def _read(path: Path, settings: dict[str, Any]) -> Saved:
     best = values["best"] and Best(
         **values["best"], weights={name.removeprefix("best."): t for name, t in weights.items()}
     )
-    return Saved(TrainingState(tensors, values["training"]), best, values["report"])
+    return Saved(TrainingState(tensors, values["training"]), best, values["reports"])

@@ -19,14 +19,18 @@ from r2search.data.patches import resized_shape
 from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
 from r2search.models.memory import Dtype
+from r2search.storage import Storage
+from r2search.storage.stop import StopMark
 from r2search.train.hardware import detect, measure_rate
 from r2search.tuning.budget import Plan, Validated, plan_trial, search_seconds
 from r2search.tuning.callback import StudyCallback
+from r2search.tuning.checkpoints import CHECKPOINTS
 from r2search.tuning.events import Ledger
 from r2search.tuning.preflight import check_nodes
 from r2search.tuning.resources import Room, Workers, plan_room, plan_workers, totals
 from r2search.tuning.scheduler import build_scheduler, stopping_epochs, take_up
 from r2search.tuning.searcher import StudySearcher
+from r2search.tuning.shelf import Shelf
 from r2search.tuning.trackers import Tracker
 from r2search.tuning.trainable import Shared, sharing
 
@@ -82,13 +86,13 @@ class Slots:
     room: Room = field(default_factory=Room)
 
 
-def measure_slots(study: Study, run_dir: Path) -> Slots:
+def measure_slots(study: Study, run_dir: Path, shelf: Shelf | None = None) -> Slots:
     """The workers of a study that is about to begin.
 
     Of a cluster, all nodes are looked at first: Misuse names what is wrong with them.
     """
     if os.environ.get("RAY_ADDRESS"):
-        check_nodes(study.fixed.data, run_dir)
+        check_nodes(study.fixed.data, run_dir, shelf.storage if shelf else None)
     return find_slots(study)
 
 
@@ -122,13 +126,13 @@ def _measure(config: TrialConfig, threads: int) -> _Found:
 class StudyStopper(tune.Stopper):
     """Ends the search when it is told to: at the deadline, or by a signal.
 
-    Ray waits ten seconds for its workers to end. The file `stop_path` tells them to leave the epoch
-    that they are in.
+    Ray waits ten seconds for its workers to end. `mark` tells them to leave the epoch that they are
+    in.
     """
 
-    def __init__(self, stopping: Callable[[], bool], stop_path: Path) -> None:
+    def __init__(self, stopping: Callable[[], bool], mark: StopMark) -> None:
         self._stopping = stopping
-        self._stop_path = stop_path
+        self._mark = mark
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles a run's parts for its own restore, which is never used
@@ -139,7 +143,7 @@ class StudyStopper(tune.Stopper):
     def stop_all(self) -> bool:
         stopping = self._stopping()
         if stopping:
-            self._stop_path.touch()
+            self._mark.set()
         return stopping
 
 
@@ -153,25 +157,28 @@ def search(
     trackers: list[Tracker],
     refresh: Callable[[], None],
     stopping: Callable[[], bool],
+    shelf: Shelf | None = None,
 ) -> None:
     """Run the trials until the budget is spent or `stopping()`. All that matters is in the ledger.
 
-    A failed trial ends itself alone.
+    A failed trial ends itself alone. `shelf`: where its weights and states lie, if not in the run
+    folder.
     """
-    callback = StudyCallback(study, ledger, trackers, run_dir / "checkpoints", refresh, stopping)
+    shelf = shelf or Shelf(run_dir / CHECKPOINTS)
+    callback = StudyCallback(study, ledger, trackers, shelf, refresh, stopping)
     storage = Path(tempfile.mkdtemp(prefix="r2search-ray-"))
-    stop_path = run_dir / ".stop"
-    stop_path.unlink(missing_ok=True)
+    mark = StopMark(run_dir, shelf.storage)
+    mark.clear()
     tune_config = _tune_config(study, samples, slots, run_dir, ledger)
     callback.take_up()
     try:
         tune.Tuner(
-            _trainable(study, samples_ref, slots.workers, run_dir / "checkpoints", stop_path),
+            _trainable(study, samples_ref, slots.workers, run_dir, mark, shelf.storage),
             tune_config=tune_config,
             run_config=tune.RunConfig(
                 name="study",
                 storage_path=str(storage),
-                stop=StudyStopper(stopping, stop_path),
+                stop=StudyStopper(stopping, mark),
                 callbacks=[callback],
                 # The trainable keeps the best weights itself; Ray would save every trial's end.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -180,22 +187,28 @@ def search(
             ),
         ).fit()
     finally:
-        stop_path.unlink(missing_ok=True)
+        mark.clear()
         shutil.rmtree(storage, ignore_errors=True)
         callback.end_running()
 
 
 def _trainable(
-    study: Study, samples_ref: Any, workers: Workers, checkpoints_dir: Path, stop_path: Path
+    study: Study,
+    samples_ref: Any,
+    workers: Workers,
+    run_dir: Path,
+    mark: StopMark,
+    storage: Storage | None,
 ) -> Any:
     shared = Shared(
         samples=samples_ref,
         threads=workers.threads,
         metric=study.metric.name,
         goal=study.metric.goal,
-        checkpoints_dir=checkpoints_dir,
+        checkpoints_dir=run_dir / CHECKPOINTS,
         rungs=stopping_epochs(study),
-        stop_path=stop_path,
+        stop_path=mark.path,
+        storage=storage,
     )
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:

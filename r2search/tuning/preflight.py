@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import r2search
 from r2search.config import DataConfig, Misuse
 from r2search.environment import versions
+from r2search.storage import Storage, StorageError
 
 ANSWER_S = 120.0  # for a node to start a process and answer
 SHARED_S = 5.0  # for a new file to be seen on other nodes of a network file system
@@ -30,6 +31,7 @@ class NodeFacts:
     versions: Mapping[str, str]
     unreadable: Sequence[str] = ()  # folders of images
     run_dir: str = ""  # what is wrong with the run folder
+    store: str = ""  # what is wrong with the store, where the study has one, and the remedy
     gpus: Sequence[tuple[int, int]] = ()  # free and all bytes of each that torch sees
 
 
@@ -39,22 +41,28 @@ class Wanted:
 
     roots: tuple[str, ...]  # folders of images
     run_dir: str
-    marker: str  # the name of a file in it
+    marker: str  # the name of a file in it, or of an object of the store
+    storage: Storage | None = None  # where the workers write, if not into the run folder
     gpus: int = 0  # that Ray counts on the node
 
 
-def check_nodes(data: DataConfig, run_dir: Path) -> None:
+def check_nodes(data: DataConfig, run_dir: Path, storage: Storage | None = None) -> None:
     """Ask every node of the cluster; one Misuse names all that would go wrong, node by node."""
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if not any(node["Resources"].get("CPU") for node in alive):
         raise Misuse("no node of the cluster has CPUs to train on; start its workers first")
     roots = [data.root, *(member.root for member in data.pool)]
-    marker = run_dir / f".driver-{secrets.token_hex(8)}"
-    marker.touch()
+    marker = f".driver-{secrets.token_hex(8)}"
+    storage = storage and storage.patient(SHARED_S, SHARED_S)
+    if storage is None:
+        (run_dir / marker).touch()
+    else:
+        storage.write(marker, b"")
     wanted = Wanted(
         roots=tuple(str(root) for root in roots if root is not None),
         run_dir=str(run_dir),
-        marker=marker.name,
+        marker=marker,
+        storage=storage,
     )
     try:
         asked = [replace(wanted, gpus=int(node["Resources"].get("GPU", 0))) for node in alive]
@@ -66,7 +74,10 @@ def check_nodes(data: DataConfig, run_dir: Path) -> None:
             for problem in _judge_answer(answer, mine, w.gpus)
         ]
     finally:
-        marker.unlink()
+        if storage is None:
+            (run_dir / marker).unlink()
+        else:
+            storage.delete([marker])
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         listed = "\n  ".join(dict.fromkeys(problems))
@@ -105,6 +116,8 @@ def judge(facts: NodeFacts, driver: Mapping[str, str], gpus: int) -> list[str]:
     ]
     if facts.run_dir:
         problems.append(f"{facts.run_dir}; name with --out a folder that all nodes share")
+    if facts.store:
+        problems.append(facts.store)
     if len(facts.gpus) < gpus:
         problems.append(
             f"torch sees {len(facts.gpus)} of the {gpus} GPUs that Ray counts; install torch for "
@@ -124,7 +137,8 @@ def look(wanted: Wanted) -> NodeFacts:
     return NodeFacts(
         versions=_versions(),
         unreadable=[root for root in wanted.roots if not _is_readable(root)],
-        run_dir=_trouble(Path(wanted.run_dir), wanted.marker),
+        run_dir="" if wanted.storage else _trouble(Path(wanted.run_dir), wanted.marker),
+        store=_store_trouble(wanted.storage, wanted.marker) if wanted.storage else "",
         gpus=_gpus() if wanted.gpus else (),
     )
 
@@ -167,6 +181,19 @@ def _trouble(run_dir: Path, marker: str) -> str:
             return ""
     except OSError as error:
         return f"{run_dir} cannot be written ({error.strerror})"
+
+
+def _store_trouble(storage: Storage, marker: str) -> str:
+    """What is wrong with the store as seen from here."""
+    mine = f".node-{secrets.token_hex(8)}"
+    try:
+        if not storage.exists(marker):
+            return f"{storage.url} is not the driver's; set the same AWS_ENDPOINT_URL on every node"
+        storage.write(mine, b"")
+        storage.delete([mine])
+    except StorageError as error:
+        return str(error)
+    return ""
 
 
 def _gpus() -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from r2search.config import Misuse
+from r2search.storage import Storage, StorageError, is_url
 
 MARK = "r2search-results "  # begins each of our lines: Ray prints others between them
 NAMES = (
@@ -155,10 +156,25 @@ def _damaged(what: str) -> Misuse:
     return Misuse(f"what came back from the cluster is damaged ({what}); fetch again")
 
 
+def bring(storage: Storage, run_dir: Path) -> None:
+    """Download what is worth having of a run folder in a store."""
+    for name in storage.names():
+        if PLACE.fullmatch(name):
+            storage.download(name, run_dir / name)
+
+
 def main(run_dir: str) -> int:
-    """Print the lines of one run folder."""
-    for line in send(Path(run_dir)):
-        print(line, flush=True)
+    """Print the lines of one run folder, which may lie in a store."""
+    with tempfile.TemporaryDirectory() as local:
+        folder = Path(local if is_url(run_dir) else run_dir)
+        try:
+            if is_url(run_dir):
+                bring(Storage(run_dir), folder)
+        except (Misuse, StorageError) as error:
+            print(_line(error=str(error)))
+            return 1
+        for line in send(folder):
+            print(line, flush=True)
     return 0
 
 

@@ -40,9 +40,9 @@ class StudySearcher(Searcher):
 
     What comes next follows from the study's record alone: `ledger.past` is taken up.
 
-    `suggest` returns {name, baseline, overrides, config, cost, planned_epochs, until_epoch,
-    micro_batch, gpu_share} for the trainable; None while the trials that run have all of the GPUs,
-    or decide what comes next.
+    `suggest` returns {name, baseline, overrides, config, cost, planned_epochs, reported,
+    until_epoch, micro_batch, gpu_share} for the trainable; None while the trials that run have all
+    of the GPUs, or decide what comes next.
     """
 
     def __init__(
@@ -268,6 +268,7 @@ class StudySearcher(Searcher):
             "config": config.model_dump(mode="json"),
             "cost": run.plan.cost(),
             "planned_epochs": planned,
+            "reported": run.epoch,
             "until_epoch": planned
             if run.baseline or run.to_its_end
             else self._rungs.until(run.epoch, planned),

@@ -2,8 +2,10 @@
 
 import faulthandler
 import gc
+import hashlib
 import logging
 import os
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,10 +19,13 @@ from ray import tune
 from r2search.config import TrialConfig
 from r2search.data.samples import SampleSet
 from r2search.records import EpochReport, Outcome
+from r2search.storage import Storage, StorageError
+from r2search.storage.stop import watch_stop
+from r2search.storage.twin import Twin
 from r2search.train.hardware import apply, detect, return_freed_memory
 from r2search.train.micro_batches import halved, is_out_of_memory
 from r2search.train.trainer import Trainer
-from r2search.tuning.checkpoints import EVERY_S, Best, TrialCheckpoints
+from r2search.tuning.checkpoints import CHECKPOINTS, EVERY_S, Best, TrialCheckpoints
 from r2search.tuning.memory_guard import MemoryGuard
 
 LOOK_S = 0.5  # between looks whether the study ends
@@ -42,6 +47,7 @@ class Shared:
     checkpoints_dir: Path
     rungs: frozenset[int] = frozenset()  # epochs after which Ray's scheduler may stop a trial
     stop_path: Path | None = None  # a file that is there when the study ends
+    storage: Storage | None = None  # takes the place of both on a cluster without shared folders
     save_every_s: float = EVERY_S
     hung_s: float = HUNG_S
 
@@ -63,13 +69,18 @@ class NetworkTrainable(tune.Trainable):
     shared: Shared  # filled in by `sharing`
     _trainer: Trainer | None
     _checkpoints: TrialCheckpoints
-    _unheard: dict[str, Any] | None  # a report that the driver may not have
+    _reports: list[dict[str, Any]]  # of all epochs of the trial
+    _unheard: list[dict[str, Any]]  # those of a state that the driver may not have
 
     def setup(self, config: dict[str, Any]) -> None:
         self._left = time.perf_counter()  # when the last step of the trial before ended
         self._guard = MemoryGuard()
         # In the shared memory of the node: read-only arrays, no copy.
         self._samples: SampleSet = ray.get(self.shared.samples)
+        self._stop_path = self.shared.stop_path
+        if self.shared.storage is not None:
+            self._stop_path = scratch(self.shared.storage) / f".stop-{os.getpid()}"
+            watch_stop(self.shared.storage, self._stop_path)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -80,18 +91,19 @@ class NetworkTrainable(tune.Trainable):
     def cleanup(self) -> None:
         """The study ends, perhaps in the middle of this trial: what can go on is saved."""
         if self._trainer is not None:
-            self._checkpoints.save(self._trainer.state(), self._unheard)
+            self._checkpoints.save(self._trainer.state(), self._reports)
         self._end()
 
     def step(self) -> dict[str, Any]:
         self._checkpoints.confirm()  # asked for another epoch: the report of the last one arrived
-        self._unheard = None
         self._watch()
         try:
             with self._guard.step():
                 result = self._result(self._next_epoch())
         except StudyEnds:
             result = _ending("interrupted", "the study ended")
+        except StorageError as error:  # no fault of the config
+            result = _ending("interrupted", str(error))
         except Exception as error:
             if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
                 log.exception("the GPU failed")
@@ -121,15 +133,20 @@ class NetworkTrainable(tune.Trainable):
         self._planned: int = config["planned_epochs"]
         self._until: int = config["until_epoch"]  # it waits there, or is done
         self._trainer = None
-        self._unheard = None
+        self._reports, self._unheard = [], []
         self._setup: dict[str, float] = {}
         self._saving = 0.0  # seconds of this epoch
         self._look = 0.0
+        folder, twin = self.shared.checkpoints_dir / self._name, None
+        if self.shared.storage is not None:
+            folder = scratch(self.shared.storage) / self._name
+            twin = Twin(folder, self.shared.storage, f"{CHECKPOINTS}/{self._name}")
         self._checkpoints = TrialCheckpoints(
-            self.shared.checkpoints_dir / self._name,
+            folder,
             {"config": config["config"], "planned_epochs": self._planned},
             self.shared.metric,
             self.shared.save_every_s,
+            twin,
         )
 
     def _end(self) -> None:
@@ -141,16 +158,18 @@ class NetworkTrainable(tune.Trainable):
         gc.freeze()  # modules, by the hundred thousand: not looked through at every switch
 
     def _next_epoch(self) -> EpochReport:
-        """Train an epoch and keep it if it is the best; or repeat what was not heard."""
+        """Train an epoch and keep it if it is the best; or repeat what the driver has not heard."""
         if self._trainer is None:
-            self._trainer = self._build()
             saved = self._checkpoints.load()
+            self._trainer = self._build()
             if saved is not None:
                 self._trainer.restore(saved.training)
-                self._unheard = saved.report
+                self._reports = saved.reports
+                known = self._config["reported"]
+                self._unheard = [report for report in saved.reports if report["epoch"] > known]
             self._setup = {"setup": time.perf_counter() - self._left}
-            if self._unheard is not None:
-                return EpochReport(**self._unheard)
+        if self._unheard:
+            return EpochReport(**self._unheard.pop(0))
         report = self._trainer.run_epoch(self._tick)
         report = replace(report, seconds=report.seconds | self._setup)
         began = time.perf_counter()
@@ -183,11 +202,11 @@ class NetworkTrainable(tune.Trainable):
             return
         self._look = now + LOOK_S
         self._watch()
-        if self.shared.stop_path and self.shared.stop_path.exists():
+        if self._stop_path and self._stop_path.exists():
             raise StudyEnds
         if self._checkpoints.due():
             began = time.perf_counter()
-            self._checkpoints.save(self._trainer.state())
+            self._checkpoints.save(self._trainer.state(), self._reports)
             self._saving += time.perf_counter() - began
 
     def _watch(self) -> None:
@@ -200,7 +219,7 @@ class NetworkTrainable(tune.Trainable):
 
     def _keep(self, trainer: Trainer, report: EpochReport) -> None:
         """Copy the weights of a best epoch; write what the driver may want when it hears of it."""
-        self._unheard = report.to_dict()
+        self._reports.append(report.to_dict())
         value, best = report.metrics[self.shared.metric], self._checkpoints.best
         sign = 1 if self.shared.goal == "maximize" else -1
         if best is None or sign * value > sign * best.value:
@@ -209,7 +228,7 @@ class NetworkTrainable(tune.Trainable):
             self._checkpoints.save_best()
             self._checkpoints.flush()
         elif report.epoch >= self._until or report.epoch in self.shared.rungs:
-            self._checkpoints.save(trainer.state(), self._unheard)
+            self._checkpoints.save(trainer.state(), self._reports)
             self._checkpoints.flush()
 
     def _notes(self) -> list[str]:
@@ -224,6 +243,12 @@ class NetworkTrainable(tune.Trainable):
 def _ending(outcome: Outcome, reason: str) -> dict[str, Any]:
     """The last result of a trial that has no further report."""
     return {"outcome": outcome, "reason": reason, "done": True}
+
+
+def scratch(storage: Storage) -> Path:
+    """Where the workers of a machine keep what they send to a store."""
+    study = hashlib.sha256(storage.url.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"r2search-{os.getuid()}-{study}"
 
 
 def sharing(shared: Shared) -> type[NetworkTrainable]:

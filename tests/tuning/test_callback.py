@@ -20,6 +20,7 @@ from r2search.tuning.callback import (
 )
 from r2search.tuning.checkpoints import weights_path
 from r2search.tuning.events import Ledger, read_events
+from r2search.tuning.shelf import Shelf
 
 METRIC = "val/dice_mean"
 PLANNED = 4
@@ -48,7 +49,7 @@ class Driver:
     def __init__(self, study: Study, ledger: Ledger, folder: Path) -> None:
         self.ledger, self.folder, self.tracker = ledger, folder, Told()
         self.callback = StudyCallback(
-            study, ledger, [self.tracker], folder, lambda: None, lambda: False
+            study, ledger, [self.tracker], Shelf(folder), lambda: None, lambda: False
         )
 
     def trial(self, name: str, baseline: bool = False, until: int = PLANNED) -> Any:

@@ -69,9 +69,9 @@ def full_disk() -> Iterator[None]:
 
 
 def test_a_state_is_read_back_as_it_was_written(folder: Path) -> None:
-    writer, report = opened(folder), {"epoch": 4, "metrics": {METRIC: 0.4}}
+    writer, reports = opened(folder), [{"epoch": 4, "metrics": {METRIC: 0.4}}]
     writer.keep(best_of(3))
-    writer.save(state_of(4), report)
+    writer.save(state_of(4), reports)
     writer.close()
     reader = opened(folder)
     saved = reader.load()
@@ -80,7 +80,7 @@ def test_a_state_is_read_back_as_it_was_written(folder: Path) -> None:
     assert list(saved.training.tensors) == list(state_of(4).tensors)
     for name, tensor in state_of(4).tensors.items():
         assert torch.equal(saved.training.tensors[name], tensor)
-    assert saved.report == report
+    assert saved.reports == reports
     assert saved.best is reader.best
     assert (saved.best.epoch, saved.best.value) == (3, 0.3) if saved.best else False
     assert reader.problems == []
@@ -253,4 +253,4 @@ def test_a_state_holds_json_and_tensors_only(folder: Path) -> None:
     save(folder, 1)
     tensors, facts = read_weights(states(folder)[0])
     assert set(tensors) == {"best.head.weight", "model.head.weight", "random"}
-    assert set(json.loads(facts["state"])) == {"format", "settings", "training", "best", "report"}
+    assert set(json.loads(facts["state"])) == {"format", "settings", "training", "best", "reports"}

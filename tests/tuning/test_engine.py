@@ -27,6 +27,7 @@ from r2search.tuning.events import Ledger, read_events, read_trials
 from r2search.tuning.resources import Workers
 from r2search.tuning.scheduler import build_scheduler
 from r2search.tuning.searcher import StudySearcher
+from r2search.tuning.shelf import Shelf
 from r2search.tuning.trainable import NetworkTrainable, Shared, sharing
 from r2search.tuning.virtual import Clock, VirtualSearch
 
@@ -327,6 +328,7 @@ def test_weights_of_an_epoch_that_was_never_reported_are_not_taken_for_the_best(
             "config": config,
             "planned_epochs": 9,
             "until_epoch": 9,
+            "reported": 0,
             "cost": {"epoch_seconds": 1.0},
         },
     )
@@ -342,7 +344,7 @@ def test_weights_of_an_epoch_that_was_never_reported_are_not_taken_for_the_best(
     left = {path.name for path in (tmp_path / "t0001").iterdir()}
     state = "state-0001.safetensors"
     assert left == {"epoch-0002.safetensors", "epoch-0003.safetensors", state}
-    callback = StudyCallback(study, ledger, [], tmp_path, lambda: None, lambda: True)
+    callback = StudyCallback(study, ledger, [], Shelf(tmp_path), lambda: None, lambda: True)
     callback.end_running()
     ledger.close()
     assert ledger.trials["t0001"].outcome == "interrupted"
@@ -360,6 +362,7 @@ def test_a_worker_is_as_good_as_new_for_its_next_trial(searched: Searched, tmp_p
             "name": name,
             "planned_epochs": EPOCHS,
             "until_epoch": EPOCHS,
+            "reported": 0,
             "cost": {"epoch_seconds": 1.0},
             "config": trial_config(searched.study, overrides).model_dump(mode="json"),
         }

@@ -367,6 +367,7 @@ def test_at_the_deadline_a_worker_leaves_a_long_epoch_and_saves_where_it_was(
     settings = {"config": trial.config, "planned_epochs": trial.planned_epochs}
     saved = TrialCheckpoints(folder, settings, METRIC).load()
     assert saved is not None
-    assert (saved.training.values["epoch"], saved.report) == (1, None)
+    assert saved.training.values["epoch"] == 1
+    assert [report["epoch"] for report in saved.reports] == [1]
     assert 0 < len(saved.training.tensors["losses"]) < 512
     assert not (tmp_path / "run" / ".stop").exists()

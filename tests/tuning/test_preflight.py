@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from s3 import S3Server
 
+from r2search.storage import Storage
 from r2search.tuning import preflight
 from r2search.tuning.preflight import NodeFacts, Wanted, judge, look
 
@@ -119,6 +121,20 @@ def test_a_run_folder_that_cannot_be_written_is_seen(
 
     monkeypatch.setattr(preflight.tempfile, "NamedTemporaryFile", refuse)
     assert look(asked).run_dir == f"{tmp_path} cannot be written (Read-only file system)"
+
+
+def test_a_store_takes_the_place_of_a_shared_run_folder(s3: S3Server, tmp_path: Path) -> None:
+    store = Storage(s3.url("preflight"), 3.0, 3.0)
+    asked = Wanted(roots=(), run_dir=str(tmp_path / "elsewhere"), marker="mark", storage=store)
+    seen_by_nobody = look(asked)
+    said = "s3://bucket/preflight is not the driver's; set the same AWS_ENDPOINT_URL on every node"
+    assert judge(seen_by_nobody, seen_by_nobody.versions, gpus=0) == [said]
+    store.write("mark", b"")
+    assert judge(look(asked), look(asked).versions, gpus=0) == []
+    assert store.names() == ["mark"]
+    with s3.with_permissions():
+        (said,) = judge(look(asked), look(asked).versions, gpus=0)
+    assert said.startswith("s3://bucket/preflight: no permission")
 
 
 CLUSTER = """

@@ -60,7 +60,7 @@ def shared(ref: Any, tmp_path: Path) -> Shared:
 def proposal(name: str = "t0001", config: TrialConfig = CONFIG, **more: Any) -> dict[str, Any]:
     whole = config.model_dump(mode="json")
     planned = {"planned_epochs": PLANNED, "until_epoch": PLANNED, "cost": {"epoch_seconds": 1.0}}
-    return {"name": name, "config": whole, **planned, **more}
+    return {"name": name, "config": whole, "reported": 0, **planned, **more}
 
 
 def begin(shared: Shared, config: dict[str, Any] | None = None) -> NetworkTrainable:
@@ -113,7 +113,7 @@ def test_a_worker_goes_on_within_the_epoch_in_which_another_was_killed(
     reports = [told(first.step()) for _ in range(epoch - 1)]
     with pytest.raises(Killed):
         first.step()
-    second = begin(shared)
+    second = begin(shared, proposal(reported=epoch - 1))
     result = second.step()
     assert second._trainer is None or second._trainer.epoch == epoch
     reports += [told(result), *(told(second.step()) for _ in range(PLANNED - epoch))]
@@ -131,7 +131,7 @@ def test_a_trial_that_waited_goes_on_as_if_it_had_not(
     assert [result["done"] for result in results] == [False, True]
     first.reset_config(proposal("t0002", until_epoch=1))  # another trial in between
     first.step()
-    first.reset_config(proposal(until_epoch=PLANNED))
+    first.reset_config(proposal(reported=1))
     assert told(first.step()) == expected[1]  # told again: it may not have arrived
     results += [first.step() for _ in range(PLANNED - 2)]
     assert [told(result) for result in results] == expected
@@ -167,7 +167,7 @@ def test_a_worker_leaves_its_epoch_when_the_study_ends_and_another_goes_on(
     first.cleanup()
     assert 2 in weights_by_epoch(shared.checkpoints_dir / "t0001")  # the best that was reported
     shared.stop_path.unlink()
-    second = begin(seldom)
+    second = begin(seldom, proposal(reported=2))
     reports += [told(second.step()) for _ in range(2)]
     assert reports == expected
 
@@ -180,9 +180,20 @@ def test_a_report_that_may_not_have_arrived_is_told_again(
     first.cleanup()  # the study is over; nobody heard of epoch 3
     found = weights_by_epoch(shared.checkpoints_dir / "t0001")
     assert set(found) == {2, 3}
-    second = begin(shared)
+    second = begin(shared, proposal(reported=2))
     assert told(second.step()) == reports[2]
     assert told(second.step()) == expected[3]
+
+
+def test_all_reports_that_the_record_lacks_are_told_again(
+    shared: Shared, expected: list[EpochReport]
+) -> None:
+    first = begin(shared)
+    for _ in range(3):
+        first.step()
+    first.cleanup()
+    second = begin(shared, proposal(reported=1))  # a record that lags behind the state
+    assert [told(second.step()) for _ in range(PLANNED - 1)] == expected[1:]
 
 
 def test_a_state_with_another_horizon_is_not_taken_up(
