@@ -106,7 +106,7 @@ def _run(
             show,
         )
     ledger.close()
-    print_summary(console, summary, run_dir)
+    print_summary(console, summary, run_dir, resume=remote.url if remote else str(run_dir))
     return summary
 
 

@@ -274,6 +274,7 @@ def test_an_interrupted_study_keeps_what_it_has(
     assert (ended.summary["status"], ended.summary["signal"]) == ("interrupted", number)
     assert all(trial.outcome for trial in ended.trials)
     assert "Interrupted: the study ended before its budget was used." in ended.report
+    assert f"r2search tune --resume {folder}" in ended.said
     assert load_bundle(folder / "bundle").manifest.trial == ended.summary["incumbent"]["trial"]
 
 

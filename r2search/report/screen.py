@@ -145,8 +145,11 @@ def say(console: Console, text: str, style: str = "") -> None:
     console.print(Text(_encodable(console, text), style=style), soft_wrap=True)
 
 
-def print_summary(console: Console, summary: Summary, run_dir: Path) -> None:
-    """Print how the study ended: the verdict, the scores, where things are, what to do next."""
+def print_summary(console: Console, summary: Summary, run_dir: Path, resume: str = "") -> None:
+    """Print how the study ended: the verdict, the scores, where things are, what to do next.
+
+    `resume`: what it is to be resumed by, if it can be and did not come to its end.
+    """
     name, _, observer = objective(summary)
     say(console, "")
     for warning in warnings(summary):
@@ -171,6 +174,8 @@ def print_summary(console: Console, summary: Summary, run_dir: Path) -> None:
     if bundle:
         say(console, f"Bundle:     {run_dir / bundle}")
         say(console, f"Next:       r2search predict {run_dir / bundle} IMAGE -o OUT")
+    if resume and summary["status"] != "completed":
+        say(console, f"Go on:      r2search tune --resume {resume}")
 
 
 def _is_news(before: ScreenState | None, now: ScreenState) -> bool:

@@ -179,6 +179,17 @@ def test_a_rising_sparkline_uses_all_heights() -> None:
     assert spark([0.5, 0.5]) == SPARK[0] * 2
 
 
+@pytest.mark.parametrize(
+    ("status", "said"), [("completed", False), ("interrupted", True), ("partial", True)]
+)
+def test_a_study_that_did_not_come_to_its_end_says_how_it_goes_on(
+    summary: dict[str, Any], status: str, said: bool
+) -> None:
+    console = plain()
+    print_summary(console, summary | {"status": status}, Path("run"), resume="s3://b/run")
+    assert ("r2search tune --resume s3://b/run" in "\n".join(lines(console))) == said
+
+
 def test_the_summary_says_how_it_went_where_things_are_and_what_is_next(
     summary: dict[str, Any],
 ) -> None:
@@ -193,6 +204,7 @@ def test_the_summary_says_how_it_went_where_things_are_and_what_is_next(
         "r2search predict runs/retina/bundle IMAGE -o OUT",
     ):
         assert words in text
+    assert "--resume" not in text
     words_of = [line.split() for line in lines(console)]
     assert ["incumbent", "0.751", "0.740", "0.972", "0.810"] in words_of
     assert ["second", "observer", "0.778", "0.790", "0.970", "n/a"] in words_of
