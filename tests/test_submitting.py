@@ -45,6 +45,11 @@ def test_launch_submit_submits_unless_it_is_told_what_else() -> None:
             "job submit --space quick.yaml --out runs/r1",
             "--out runs/r1: is a path of the cluster's",
         ),
+        (
+            "job submit --space quick.yaml --out s3://me:secret@bucket/r1",
+            "s3://bucket/r1: was given with a user or password",
+        ),
+        ("job submit --space quick.yaml --out s3://bucket/r1", "--address is missing"),
         (f"{SUBMIT} --data photos", "--data photos: is a path of the cluster's nodes; begin it w"),
         (
             SUBMIT,
