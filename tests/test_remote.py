@@ -241,6 +241,17 @@ def test_a_driver_that_was_replaced_writes_nothing_more(run: RemoteRun) -> None:
     run._lease.lost = False
 
 
+def test_results_that_do_not_come_to_the_store_are_missed_at_the_end(
+    s3: S3Server, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    run = RemoteRun(s3.url(f"runs/{tmp_path.name}"), tmp_path / "run", False, print)
+    run.storage = run.storage.patient(1.0, 1.0)
+    said = f"does not answer; .*; the results lie in {tmp_path / 'run'}, and `--resume s3://"
+    with s3.silent(), pytest.raises(StorageError, match=said), run:
+        (tmp_path / "run" / "summary.json").write_text("{}")
+
+
 def test_weights_that_are_not_in_the_store_are_missed(run: RemoteRun, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "record")
     facts: dict[str, Any] = {"overrides": {}, "config": {}, "cost": {}, "planned_epochs": 1}

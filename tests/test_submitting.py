@@ -53,6 +53,11 @@ def test_launch_submit_submits_unless_it_is_told_what_else() -> None:
         (f"{RESUME} --space quick.yaml", "argument --space: not allowed with argument --resume"),
         (RESUME, "--address is missing: give the dashboard's, as http://HEAD:8265, or export RAY"),
         (f"{SUBMIT} --time +30m", "--time +: only beside --resume; write it without the plus"),
+        (
+            "job submit --space quick.yaml --out s3://me:secret@bucket/r1",
+            "s3://bucket/r1: was given with a user or password",
+        ),
+        ("job submit --space quick.yaml --out s3://bucket/r1", "--address is missing"),
         (f"{SUBMIT} --data photos", "--data photos: is a path of the cluster's nodes; begin it w"),
         (
             SUBMIT,
