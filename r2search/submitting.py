@@ -79,7 +79,7 @@ def _watch(jobs: Any, client: Any, job: str, address: str) -> int:
     if details.driver_exit_code is None and details.message:
         _say(details.message.strip())
     _say(jobs.describe(details))
-    return int(jobs.exit_code(details))
+    return _ended(jobs, details, address)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -96,7 +96,10 @@ def _stop(options: argparse.Namespace) -> int:
     jobs, client = _cluster(options)
     details = jobs.stop(client, options.id)
     print(jobs.describe(details))
-    return 0 if details.status.is_terminal() else 1
+    if not details.status.is_terminal():
+        return 1
+    _ended(jobs, details, options.address)
+    return 0
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -165,6 +168,15 @@ def _wandb_key() -> dict[str, str]:
 def _ways_on(job: str, address: str) -> str:
     ways = (f"python launch/submit.py {way} {job} --address {address}" for way in WAYS_ON)
     return "\n  ".join(["go on with one of", *ways])
+
+
+def _ended(jobs: Any, details: Any, address: str) -> int:
+    """The exit code of a study that has ended; said is how one goes on that ended too early."""
+    code = int(jobs.exit_code(details))
+    if code not in (0, 2):
+        run_dir = shlex.quote(details.metadata["run_dir"])
+        _say(f"it goes on with python launch/submit.py --resume {run_dir} --address {address}")
+    return code
 
 
 def _say(text: str) -> None:

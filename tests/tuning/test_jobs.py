@@ -291,10 +291,14 @@ def test_ctrl_c_ends_the_following_and_stop_ends_the_study(head: Head, tmp_path:
     code, said = head.run("stop", name)
     assert code == 0, said
     assert f"{name}: stopped, exit code 130; began " in said
+    resume = f"python launch/submit.py --resume {run_dir} --address {head.address}"
+    assert f"r2search: it goes on with {resume}\n" in said
     summary = json.loads((run_dir / "summary.json").read_text())
     assert (summary["status"], summary["signal"]) == ("interrupted", signal.SIGINT)
     assert (run_dir / "bundle").is_dir()
-    assert head.run("follow", name)[0] == 130
+    code, said = head.run("follow", name)
+    assert code == 130
+    assert said.endswith(f"{resume}\n")
 
 
 @pytest.mark.parametrize(
