@@ -4,12 +4,13 @@
 
 The driver of a small study on synthetic images is killed (`kill -9`) at random moments, its start
 and its calibration included, and taken up by `--resume` each time. Ray's processes are left to
-find out by themselves. At last it is ended by Ctrl-C, so that it tests, exports and reports. Then
-its record must hold every trial once and every epoch of a trial once, in order, and the bundle
+find out by themselves. Of the last driver workers are killed, one after the other. At last it is
+ended by Ctrl-C, so that it tests, exports and reports. Then its record must hold every trial once and every epoch of a trial once, in order, and the bundle
 must load; the command fails where they do not.
 
 `to the first step` is from the start of the command to the first training step after it, as the
-first report tells it: when it came, less what its epoch took.
+first report tells it: when it came, less what its epoch took. `after a worker` is the same from the
+kill of a trial's worker to that trial's next step.
 """
 
 import argparse
@@ -31,12 +32,14 @@ from rich.table import Table
 
 from r2search.bundle import load_bundle
 from r2search.environment import machine, revision, versions
-from r2search.tuning.events import read_events
+from r2search.tuning.events import read_events, read_trials
 
 TUNE = Path(__file__).parents[1] / "launch" / "tune.py"
 BEGIN = "--space quick.yaml --time 10h --trials 10000 --wandb disabled"
 LONGEST_S = 30.0  # that a driver lives
-END_S = 60.0  # that the last one has, until Ctrl-C
+END_S = 30.0  # that the last one has, until its workers are killed
+WORKER_S = (3.0, 8.0)  # between two kills of workers
+WAIT_S = 60.0  # for a trial to go on
 
 
 def start(arguments: str, log: Path) -> subprocess.Popen[bytes]:
@@ -74,6 +77,29 @@ def live(process: subprocess.Popen[bytes], record: Path, seconds: float) -> floa
     return first
 
 
+def kill_workers(record: Path, kills: int, rng: random.Random) -> list[float]:
+    """Kill workers whose trials have reported; how soon each of these trials trained again."""
+    found = []
+    for _ in range(kills):
+        time.sleep(rng.uniform(*WORKER_S))
+        running = [t for t in read_trials(record) if t.outcome is None and t.reports]
+        if not running:
+            continue
+        trial = rng.choice(running)
+        os.kill(int(trial.worker.rpartition(":")[2]), signal.SIGKILL)
+        killed = time.time()
+        while time.time() - killed < WAIT_S:
+            now = next(t for t in read_trials(record) if t.trial == trial.trial)
+            if len(now.reports) > len(trial.reports):
+                took = now.reports[len(trial.reports)].seconds
+                found.append(max(0.0, time.time() - killed - took["train"] - took["validate"]))
+                break
+            time.sleep(0.05)
+        else:
+            sys.exit(f"{trial.trial} did not go on within {WAIT_S:.0f} s of its worker's end")
+    return found
+
+
 def faults_of(run_dir: Path) -> list[str]:
     """What is wrong with the record and the bundle of an ended study."""
     events = list(read_events(run_dir / "trials.jsonl"))
@@ -94,7 +120,9 @@ def faults_of(run_dir: Path) -> list[str]:
     return found
 
 
-def measure(kills: int, seed: int, folder: Path, console: Console) -> dict[str, Any]:
+def measure(
+    kills: int, worker_kills: int, seed: int, folder: Path, console: Console
+) -> dict[str, Any]:
     """Begin, kill and take up; then end the study and look at what it left."""
     rng, run_dir, log = random.Random(seed), folder / "run", folder / "study.log"
     record, steps, arguments = run_dir / "trials.jsonl", [], f"{BEGIN} --out {run_dir}"
@@ -103,6 +131,8 @@ def measure(kills: int, seed: int, folder: Path, console: Console) -> dict[str, 
         first = live(process, record, END_S if number == kills else rng.uniform(1, LONGEST_S))
         if number and first is not None:
             steps.append(first)
+        if number == kills:
+            again = kill_workers(record, worker_kills, rng)
         process.send_signal(signal.SIGINT if number == kills else signal.SIGKILL)
         code = process.wait()
         console.print(f"driver {number + 1} of {kills + 1}: {len(reports_in(record))} reports")
@@ -119,6 +149,9 @@ def measure(kills: int, seed: int, folder: Path, console: Console) -> dict[str, 
         "to_first_step_s": statistics.median(steps),
         "to_first_step_worst_s": max(steps),
         "resumed_far_enough": len(steps),
+        "worker_kills": len(again),
+        "after_worker_s": statistics.median(again),
+        "after_worker_worst_s": max(again),
         "faults": faults_of(run_dir),
     }
 
@@ -128,19 +161,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=20, help="of the driver (20)")
+    parser.add_argument("--worker-kills", type=int, default=10, help="at the end (10)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     console = Console()
     with TemporaryDirectory(prefix="r2search-faults-") as folder:
-        found = measure(options.kills, options.seed, Path(folder), console)
-    table = Table("killed", "trials", "reports", "to the first step, median", "worst", "faults")
+        found = measure(options.kills, options.worker_kills, options.seed, Path(folder), console)
+    table = Table(
+        *("drivers killed", "trials", "reports", "to the first step, median", "worst"),
+        *("workers killed", "after a worker, median", "worst", "faults"),
+    )
     table.add_row(
         str(found["kills"]),
         str(found["trials"]),
         str(found["reports"]),
         f"{found['to_first_step_s']:.1f} s",
         f"{found['to_first_step_worst_s']:.1f} s",
+        str(found["worker_kills"]),
+        f"{found['after_worker_s']:.1f} s",
+        f"{found['after_worker_worst_s']:.1f} s",
         str(len(found["faults"])),
     )
     console.print(table)

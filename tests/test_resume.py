@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from r2search.bundle import load_bundle
 from r2search.tuning.events import read_events, read_trials
 
 ROOT = Path(__file__).parents[1]
-STUDY = "--space quick.yaml --time 5m --trials 4 --set budget.max_epochs=4 --wandb disabled"
+STUDY = "--space quick.yaml --time 10m --trials 6 --set budget.max_epochs=4 --wandb disabled"
 
 
 def start(arguments: str, log: Path) -> subprocess.Popen[bytes]:
@@ -42,16 +43,18 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a study whose driver was killed twice, and that was then completed.
+    """The run folder of a study whose driver was killed four times, and that was then completed.
 
-    The second kill has left torn files.
+    The last kill has left torn files.
     """
     folder = tmp_path_factory.mktemp("killed") / "run"
     log = folder.with_suffix(".log")
     arguments = f"{STUDY} --out={folder}"
-    for reports in (3, 7):
+    moments = random.Random(0)
+    for reports in (1, 3, 6, 9):
         process = start(arguments, log)
         wait_for_reports(process, folder / "trials.jsonl", reports, log)
+        time.sleep(moments.uniform(0, 1.5))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         arguments = f"--resume {folder} --wandb disabled"
@@ -79,7 +82,7 @@ def test_no_report_is_lost_or_told_twice(killed: Path) -> None:
 def test_the_study_is_as_one_that_was_never_killed(killed: Path) -> None:
     summary = summary_of(killed)
     assert summary["status"] == "completed"
-    assert summary["trials"]["total"] == 4
+    assert summary["trials"]["total"] == 6
     assert all(trial.outcome for trial in read_trials(killed / "trials.jsonl"))
     assert load_bundle(killed / "bundle").manifest.trial == summary["incumbent"]["trial"]
 
@@ -88,7 +91,7 @@ def test_an_ended_study_is_extended(killed: Path, tmp_path: Path) -> None:
     log = tmp_path / "more.log"
     arguments = f"--resume {killed} --trials +2 --time +3m --wandb disabled"
     assert start(arguments, log).wait(timeout=400) == 0, log.read_text()
-    assert summary_of(killed)["trials"]["total"] == 6
+    assert summary_of(killed)["trials"]["total"] == 8
 
 
 def test_two_drivers_do_not_share_a_run_folder(tmp_path: Path) -> None:
