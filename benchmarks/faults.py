@@ -5,8 +5,9 @@
 The driver of a small study on synthetic images is killed (`kill -9`) at random moments, its start
 and its calibration included, and taken up by `--resume` each time. Ray's processes are left to
 find out by themselves. Of the last driver workers are killed, one after the other. At last it is
-ended by Ctrl-C, so that it tests, exports and reports. Then its record must hold every trial once and every epoch of a trial once, in order, and the bundle
-must load; the command fails where they do not.
+ended by Ctrl-C, so that it tests, exports and reports. Then its record must hold every trial once
+and every epoch of a trial once, in order, and the bundle must load; the command fails where they
+do not.
 
 `to the first step` is from the start of the command to the first training step after it, as the
 first report tells it: when it came, less what its epoch took. `after a worker` is the same from the
