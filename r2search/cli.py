@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from r2search import __version__, flags, manual, manual_jobs, submitting
+from r2search import __version__, flags, manual, manual_jobs, settings, submitting
 from r2search.config import DataConfig, Misuse, Study, TrialConfig, hint
 from r2search.storage import StorageError, check_url, is_url
 
@@ -96,7 +96,7 @@ def _tune(options: argparse.Namespace) -> int:
     from r2search.space import load_study
 
     where = options.resume or options.out or ""
-    given = None if options.resume else load_study(options.space, flags.assignments(options))
+    given = None if options.resume else load_study(options.space, settings.assignments(options))
     try:
         from r2search.remote import RemoteRun
         from r2search.study import run_study
@@ -129,7 +129,7 @@ def _resumed(options: argparse.Namespace, folder: Path) -> Study:
     path = folder / "space.yaml"
     if not path.is_file():
         raise Misuse(f"--resume {options.resume}: holds no space.yaml; name the folder of a study")
-    return flags.extended(load_study(path), options)
+    return settings.extended(load_study(path), options)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -139,7 +139,7 @@ def _train(options: argparse.Namespace) -> int:
         raise Misuse(
             f"--out {check_url(options.out)}: only `r2search tune` writes there; name a folder"
         )
-    given = flags.assignments(options)
+    given = settings.assignments(options)
     study = load_study(options.space, given)
     if options.baseline is not None:
         if options.baseline not in study.baselines:
@@ -166,7 +166,7 @@ def exit_code(summary: dict[str, Any]) -> int:
 def _preview(options: argparse.Namespace) -> int:
     from r2search.space import load_study
 
-    study = load_study(options.space, flags.assignments(options))
+    study = load_study(options.space, settings.assignments(options))
     try:
         from r2search.previewing import preview_study
     except ModuleNotFoundError as error:
@@ -214,7 +214,7 @@ def _data_config(options: argparse.Namespace) -> DataConfig:
     from r2search.spacefile import Source
 
     options.data, source = options.path, Source(file="--set")
-    given = flags.assignments(options)
+    given = settings.assignments(options)
     for key, value in given.items():
         require_setting(key, value, key, source)
         if not key.startswith("data.") or (key == "data.pool" and value):
@@ -238,7 +238,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    given, variants = flags.assignments(options), _variants(options)
+    given, variants = settings.assignments(options), _variants(options)
     try:
         from r2search.simulating import simulate_studies
     except ModuleNotFoundError as error:
@@ -257,7 +257,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 def _variants(options: argparse.Namespace) -> list[tuple[str, list[Any]]]:
     """Of each `--vary` its dotted key, and the values to compare."""
-    found = [flags.pair("--vary", item) for item in options.vary]
+    found = [settings.pair("--vary", item) for item in options.vary]
     for key, values in found:
         if not isinstance(values, list) or not values:
             raise Misuse(f"--vary {key}: got {values!r}; list values, as in --vary '{key}=[A, B]'")

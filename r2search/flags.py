@@ -1,15 +1,10 @@
-"""The flags of each command, and what they mean as settings."""
+"""The flags of each command."""
 
 import argparse
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-import yaml
-
-from r2search.config import BudgetConfig, Misuse, Study
-from r2search.strict import parse_duration
+from r2search.settings import count, duration, trials
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own commands read it, too
 
@@ -47,7 +42,7 @@ def _add_study(
         study, "fix any single field, as in model.depth=4 or budget.max_epochs=20; may be repeated"
     )
     study.add_argument(
-        "--seed", type=_count(0), metavar="N", help="of the split and of all else that is drawn"
+        "--seed", type=count(0), metavar="N", help="of the split and of all else that is drawn"
     )
     if out:
         study.add_argument("--out", metavar="DIR", help=out)
@@ -71,11 +66,13 @@ def _add_search(command: argparse.ArgumentParser) -> None:
 
 def _add_budget(command: argparse.ArgumentParser) -> None:
     budget = command.add_argument_group("budget", "default: what the space file says")
-    budget.add_argument("--time", type=_time, help="wall clock of the whole study: 90s, 20m, 1h30m")
     budget.add_argument(
-        "--trials", type=_trials, metavar="N", help="most trials beside the baselines"
+        "--time", type=duration, help="wall clock of the whole study: 90s, 20m, 1h30m"
     )
-    budget.add_argument("--workers", type=_count(1), metavar="N", help="trials trained at a time")
+    budget.add_argument(
+        "--trials", type=trials, metavar="N", help="most trials beside the baselines"
+    )
+    budget.add_argument("--workers", type=count(1), metavar="N", help="trials trained at a time")
 
 
 def add_preview(command: argparse.ArgumentParser) -> None:
@@ -146,11 +143,11 @@ def add_simulate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--space", metavar="FILE", required=True, help="the space it is of")
     _add_set(command, "as in a search; may be repeated")
     _add_set(command, "compare settings: search.searcher=[tpe, random]; may be repeated", "--vary")
-    command.add_argument("--workers", type=_count(1), metavar="N", default=4, help="default: 4")
-    command.add_argument("--time", type=_time, help="of each study (default: the space file's)")
-    command.add_argument("--trials", type=_trials, metavar="N", help="most beside the baselines")
+    command.add_argument("--workers", type=count(1), metavar="N", default=4, help="default: 4")
+    command.add_argument("--time", type=duration, help="of each study (default: the space file's)")
+    command.add_argument("--trials", type=trials, metavar="N", help="most beside the baselines")
     command.add_argument(
-        "--seeds", type=_count(1), metavar="N", default=10, help="studies of each (default: 10)"
+        "--seeds", type=count(1), metavar="N", default=10, help="studies of each (default: 10)"
     )
     command.add_argument("--json", metavar="FILE", help="write every study into this file, too")
 
@@ -200,12 +197,12 @@ def add_slurm(command: argparse.ArgumentParser) -> None:
 
 def add_nodes(command: argparse.ArgumentParser) -> None:
     nodes = command.add_argument_group("nodes")
-    nodes.add_argument("--nodes", type=_count(1), metavar="N", default=1, help="default: 1")
+    nodes.add_argument("--nodes", type=count(1), metavar="N", default=1, help="default: 1")
     nodes.add_argument(
-        "--cpus", type=_count(1), metavar="N", default=8, help="of each node (default: 8)"
+        "--cpus", type=count(1), metavar="N", default=8, help="of each node (default: 8)"
     )
     nodes.add_argument(
-        "--gpus", type=_count(0), metavar="N", default=0, help="of each node (default: 0)"
+        "--gpus", type=count(0), metavar="N", default=0, help="of each node (default: 0)"
     )
 
 
@@ -220,99 +217,3 @@ def _add_address(command: argparse._ActionsContainer) -> None:
 
 def _add_set(command: argparse._ActionsContainer, about: str, flag: str = "--set") -> None:
     command.add_argument(flag, action="append", default=[], metavar="KEY=VALUE", help=about)
-
-
-def _count(least: int) -> Callable[[str], int]:
-    """The type of a flag: a whole number, `least` or more."""
-
-    def parse(text: str) -> int:
-        if not text.strip().lstrip("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"write a whole number from {least} on, not {text!r}")
-        return int(text)
-
-    return parse
-
-
-@dataclass(frozen=True)
-class More:
-    """What a plus before a number means: so much on top of what a study had."""
-
-    value: float
-
-
-def _time(text: str) -> float | More:
-    try:
-        seconds = float(parse_duration(text.removeprefix("+")))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from None
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"must be longer than {text!r}")
-    return More(seconds) if text.startswith("+") else seconds
-
-
-def _trials(text: str) -> int | More:
-    count = _count(1)(text.removeprefix("+"))
-    return More(count) if text.startswith("+") else count
-
-
-def require_extension(options: argparse.Namespace) -> None:
-    """Misuse for what cannot be changed of a study that goes on."""
-    named = [
-        flag for flag in ("data", "reader", "seed", "out") if getattr(options, flag) is not None
-    ]
-    if named or options.set:
-        raise Misuse(
-            f"--{(named or ['set'])[0]}: --resume goes on with a study as it was; --time +30m and "
-            "--trials +50 extend it, --workers and --wandb may differ"
-        )
-    for flag in ("time", "trials"):
-        given = getattr(options, flag)
-        if given is not None and not isinstance(given, More):
-            raise Misuse(f"--{flag}: beside --resume write how much more, as in --{flag} +30")
-
-
-def extended(study: Study, options: argparse.Namespace) -> Study:
-    """The study of `--resume`, with what its flags add to the budget."""
-    require_extension(options)
-    budget = study.budget.model_dump()
-    for flag in ("time", "trials"):
-        more = getattr(options, flag)
-        if more is not None:
-            budget[flag] += more.value
-    workers = study.resources.workers if options.workers is None else options.workers
-    return study.model_copy(
-        update={
-            "budget": BudgetConfig.model_validate(budget),
-            "resources": study.resources.model_copy(update={"workers": workers}),
-        }
-    )
-
-
-def assignments(options: argparse.Namespace) -> dict[str, Any]:
-    """Flags as dotted keys over the space file; `--set` comes last and wins."""
-    given: dict[str, Any] = {}
-    if getattr(options, "data", None) is not None:
-        given |= {"data.root": options.data, "data.pool": [], "data.otherwise": "error"}
-    flags = {"reader": "data.reader", "seed": "search.seed", "time": "budget.time"}
-    flags |= {"trials": "budget.trials", "workers": "resources.workers"}
-    for flag, key in flags.items():
-        value = getattr(options, flag, None)
-        if isinstance(value, More):
-            raise Misuse(f"--{flag} +: only beside --resume; write it without the plus")
-        if value is not None:
-            given[key] = value
-    given |= dict(pair("--set", item) for item in options.set)
-    if given.get("data.pool"):  # as by --data: nothing stands in for folders that a person named
-        given = {"data.root": None, "data.otherwise": "error"} | given
-    return given
-
-
-def pair(flag: str, item: str) -> tuple[str, Any]:
-    """The KEY=VALUE of a flag, its value read as YAML."""
-    key, equals, text = item.partition("=")
-    if not equals or not key:
-        raise Misuse(f"{flag} {item}: write KEY=VALUE, as in {flag} model.depth=4")
-    try:
-        return key.strip(), yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise Misuse(f"{flag} {item}: the value is not YAML; put it in quotes") from None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from r2search import flags, manual_jobs
+from r2search import flags, manual_jobs, settings
 from r2search.config import Misuse, Study
 from r2search.storage import check_url, is_url
 
@@ -24,7 +24,7 @@ def _submit(options: argparse.Namespace) -> int:
     if options.resume is None:
         name, run_dir, content = _load(options).name, options.out, "code and space file"
     else:
-        flags.require_extension(options)
+        settings.require_extension(options)
         name, run_dir, content = _name_of(options.resume), options.resume, "code"
     if run_dir is None:
         raise Misuse("--out is missing: name the run folder to make, on storage that all nodes see")
@@ -136,7 +136,7 @@ def _load(options: argparse.Namespace) -> Study:
     """The study, so that whatever is wrong with it is said here and now."""
     from r2search.space import load_study, require_something_to_search
 
-    study = load_study(options.space, flags.assignments(options))
+    study = load_study(options.space, settings.assignments(options))
     require_something_to_search(study)
     return study
 

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "r2search"
 # is one unit, like a folder, and may import within itself.
 ROWS = """
 launch
-cli flags manual manual_jobs submitting
+cli flags settings manual manual_jobs submitting
 app
 previewing
 study finish single rundir remote progress, predicting, fetching, checking, simulating

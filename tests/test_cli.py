@@ -16,7 +16,7 @@ from PIL import Image
 from r2search import __version__
 from r2search.cli import COMMANDS, GROUPS, build_parser, exit_code, main
 from r2search.config import Misuse
-from r2search.flags import assignments
+from r2search.settings import assignments
 
 ROOT = Path(__file__).parents[1]
 Make = Callable[..., Path]

@@ -14,8 +14,8 @@ from r2search.cli import build_parser
 from r2search.config import DataConfig, Misuse, ModelConfig, PoolMember, TrialConfig
 from r2search.data import load, read, resolve
 from r2search.data.samples import Sample
-from r2search.flags import assignments
 from r2search.predicting import evaluate_bundle
+from r2search.settings import assignments
 from r2search.space import dump_study, load_study
 from r2search.study import prepare
 

@@ -1,0 +1,109 @@
+"""What the flags of a command mean as settings of a study."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from r2search.config import BudgetConfig, Misuse, Study
+from r2search.strict import parse_duration
+
+
+def count(least: int) -> Callable[[str], int]:
+    """The type of a flag: a whole number, `least` or more."""
+
+    def parse(text: str) -> int:
+        if not text.strip().lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"write a whole number from {least} on, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+@dataclass(frozen=True)
+class More:
+    """What a plus before a number means: so much on top of what a study had."""
+
+    value: float
+
+
+def duration(text: str) -> float | More:
+    """The type of a flag: seconds, 90s, 20m or 1h30m; with a plus, so much more."""
+    try:
+        seconds = float(parse_duration(text.removeprefix("+")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from None
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"must be longer than {text!r}")
+    return More(seconds) if text.startswith("+") else seconds
+
+
+def trials(text: str) -> int | More:
+    """The type of a flag: a number of trials; with a plus, so many more."""
+    number = count(1)(text.removeprefix("+"))
+    return More(number) if text.startswith("+") else number
+
+
+def require_extension(options: argparse.Namespace) -> None:
+    """Misuse for what cannot be changed of a study that goes on."""
+    named = [
+        flag for flag in ("data", "reader", "seed", "out") if getattr(options, flag) is not None
+    ]
+    if named or options.set:
+        raise Misuse(
+            f"--{(named or ['set'])[0]}: --resume goes on with a study as it was; --time +30m and "
+            "--trials +50 extend it, --workers and --wandb may differ"
+        )
+    for flag in ("time", "trials"):
+        given = getattr(options, flag)
+        if given is not None and not isinstance(given, More):
+            raise Misuse(f"--{flag}: beside --resume write how much more, as in --{flag} +30")
+
+
+def extended(study: Study, options: argparse.Namespace) -> Study:
+    """The study of `--resume`, with what its flags add to the budget."""
+    require_extension(options)
+    budget = study.budget.model_dump()
+    for flag in ("time", "trials"):
+        more = getattr(options, flag)
+        if more is not None:
+            budget[flag] += more.value
+    workers = study.resources.workers if options.workers is None else options.workers
+    return study.model_copy(
+        update={
+            "budget": BudgetConfig.model_validate(budget),
+            "resources": study.resources.model_copy(update={"workers": workers}),
+        }
+    )
+
+
+def assignments(options: argparse.Namespace) -> dict[str, Any]:
+    """Flags as dotted keys over the space file; `--set` comes last and wins."""
+    given: dict[str, Any] = {}
+    if getattr(options, "data", None) is not None:
+        given |= {"data.root": options.data, "data.pool": [], "data.otherwise": "error"}
+    flags = {"reader": "data.reader", "seed": "search.seed", "time": "budget.time"}
+    flags |= {"trials": "budget.trials", "workers": "resources.workers"}
+    for flag, key in flags.items():
+        value = getattr(options, flag, None)
+        if isinstance(value, More):
+            raise Misuse(f"--{flag} +: only beside --resume; write it without the plus")
+        if value is not None:
+            given[key] = value
+    given |= dict(pair("--set", item) for item in options.set)
+    if given.get("data.pool"):  # as by --data: nothing stands in for folders that a person named
+        given = {"data.root": None, "data.otherwise": "error"} | given
+    return given
+
+
+def pair(flag: str, item: str) -> tuple[str, Any]:
+    """The KEY=VALUE of a flag, its value read as YAML."""
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise Misuse(f"{flag} {item}: write KEY=VALUE, as in {flag} model.depth=4")
+    try:
+        return key.strip(), yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise Misuse(f"{flag} {item}: the value is not YAML; put it in quotes") from None
