@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import HEAD, LONELY, STUDY_S, Cluster
 from network import address
+from ray_nodes import HEAD, LONELY, STUDY_S, Cluster
 
 from r2search.bundle import load_bundle
 from r2search.tuning.events import read_events
