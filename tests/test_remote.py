@@ -29,7 +29,7 @@ from r2search.tuning.results import main as print_results
 from r2search.tuning.trainable import scratch
 
 ROOT = Path(__file__).parents[1]
-STUDY = "--space quick.yaml --time 5m --trials 8 --set budget.max_epochs=4 --wandb disabled"
+STUDY = "--space quick.yaml --time 10m --trials 20 --set budget.max_epochs=4 --wandb disabled"
 
 
 class Machine:
@@ -106,9 +106,11 @@ def survived(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> I
         store = Storage(url)
         first, second, last = (Machine(home / name, s3_server) for name in "abc")
         process = first.start(f"{STUDY} --out {url}")
-        wait_for_reports(process, store, 1, first)
+        while not store.exists("trials.jsonl"):
+            assert process.poll() is None, first.said()
+            time.sleep(0.2)
         other = second.start(f"--resume {url} --wandb disabled")
-        before = wait_for_reports(process, store, 3, first)
+        wait_for_reports(process, store, 3, first)
         assert other.wait(timeout=120) == 2, second.said()
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -135,7 +137,7 @@ def test_no_report_is_lost_or_told_twice(survived: Survived) -> None:
 def test_the_study_completes_on_another_machine(survived: Survived) -> None:
     summary = json.loads((survived.back / "summary.json").read_text())
     assert summary["status"] == "completed"
-    assert summary["trials"]["total"] == 8
+    assert summary["trials"]["total"] == 20
     assert all(trial.outcome for trial in read_trials(survived.back / "trials.jsonl"))
     bundle = load_bundle(survived.back / "bundle")
     assert bundle.manifest.trial == summary["incumbent"]["trial"]
