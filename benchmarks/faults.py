@@ -37,7 +37,7 @@ from r2search.tuning.events import read_events, read_trials
 
 TUNE = Path(__file__).parents[1] / "launch" / "tune.py"
 BEGIN = "--space quick.yaml --time 10h --trials 10000 --wandb disabled"
-LONGEST_S = 30.0  # that a driver lives
+LONGEST_S = 60.0  # that a driver lives: the first step comes after about half of it
 END_S = 30.0  # that the last one has, until its workers are killed
 WORKER_S = (3.0, 8.0)  # between two kills of workers
 WAIT_S = 60.0  # for a trial to go on
@@ -143,6 +143,8 @@ def measure(
             os.replace(run_dir, folder / f"begun-{number}")  # killed before there was a record
     if code != 128 + signal.SIGINT:
         sys.exit(f"the last driver ended with {code}:\n{log.read_text(encoding='utf-8')[-2000:]}")
+    if not steps:
+        sys.exit(f"none of {kills} drivers came to a training step; take more --kills")
     return {
         "kills": kills,
         "trials": len({event["trial"] for event in reports_in(record)}),
