@@ -18,8 +18,6 @@ from r2search import __version__, flags, manual, manual_jobs, settings, submitti
 from r2search.config import DataConfig, Misuse, Study, TrialConfig, hint
 from r2search.storage import StorageError, check_url, is_url
 
-log = logging.getLogger(__name__)
-
 
 class _Parser(argparse.ArgumentParser):
     """Says a mistake in one sentence, as the rest of the package does."""
@@ -42,19 +40,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         return code
     except Misuse as error:
-        _say(str(error))
+        submitting.say(str(error))
         return 2
     except StorageError as error:
-        _say(str(error))
+        submitting.say(str(error))
         return 1
     except KeyboardInterrupt:
-        _say("interrupted")
+        submitting.say("interrupted")
         return 130
     except OSError as error:
-        log.debug("where it was raised", exc_info=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "; make room, then go on (a study by --resume RUN)" if full else ""
-        print(f"r2search: {error}{remedy}", file=sys.stderr)
+        submitting.say(f"{error}{remedy}")
         return 1
 
 
@@ -110,16 +107,12 @@ def _tune(options: argparse.Namespace) -> int:
     )
     if is_url(where):
         folder = _new_run_dir(where.rstrip("/").rpartition("/")[2])
-        with RemoteRun(where, folder, options.resume is not None, _say) as remote:
+        with RemoteRun(where, folder, options.resume is not None, submitting.say) as remote:
             summary = run(given or _resumed(options, folder), folder, remote=remote)
-        _say(f"it is all in {remote.url}, too")
+        submitting.say(f"it is all in {remote.url}, too")
         return exit_code(summary)
     folder = Path(where) if where else _new_run_dir(given.name if given else "")
     return exit_code(run(given or _resumed(options, folder), folder))
-
-
-def _say(text: str) -> None:
-    print(f"r2search: {text}", file=sys.stderr, flush=True)
 
 
 def _resumed(options: argparse.Namespace, folder: Path) -> Study:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -54,9 +55,13 @@ def run_study(
     run_dir = claim(run_dir, resume)
     with hold(run_dir):
         try:
-            return _run(
-                study, samples, run_dir, tracking, command, console or Console(), resume, remote
-            )
+            with closing(open_ledger(run_dir, samples)) as ledger:
+                if resume:
+                    require_more(study, run_dir, ledger)
+                facts = open_run(study, run_dir, command)
+                return _run(
+                    study, samples, run_dir, ledger, facts, tracking, console or Console(), remote
+                )
         except Misuse:
             if not resume:
                 abandon(run_dir)
@@ -67,17 +72,13 @@ def _run(
     study: Study,
     samples: SampleSet,
     run_dir: Path,
+    ledger: Ledger,
+    facts: dict[str, Any],
     tracking: Tracking,
-    command: str,
     console: Console,
-    resume: bool,
     remote: RemoteRun | None,
 ) -> dict[str, Any]:
     """The study in its folder, from the first event to the summary."""
-    ledger = open_ledger(run_dir, samples)
-    if resume:
-        require_more(study, run_dir, ledger)
-    facts = open_run(study, run_dir, command)
     with Interrupt() as interrupt, Screen(console) as screen:
         show = shower(study, samples, ledger, screen)
         show("starting")
@@ -105,7 +106,6 @@ def _run(
             ),
             show,
         )
-    ledger.close()
     print_summary(console, summary, run_dir, resume=remote.url if remote else str(run_dir))
     return summary
 

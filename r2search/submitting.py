@@ -43,12 +43,12 @@ def _submit(options: argparse.Namespace) -> int:
     if package.space:
         words = ["--space", package.space, *words]
     job = jobs.submit(client, package, words, {"study": name, "run_dir": run_dir}, secret)
-    _say(f"sent {len(package.files)} files, {size_of(package.size)}: {content}, no data")
+    say(f"sent {len(package.files)} files, {size_of(package.size)}: {content}, no data")
     if secret:
-        _say("sent WANDB_API_KEY, too: who can run jobs on the cluster can read it")
-    _say(f"the study is {job}")
+        say("sent WANDB_API_KEY, too: who can run jobs on the cluster can read it")
+    say(f"the study is {job}")
     if options.detach:
-        _say(_ways_on(job, options.address))
+        say(_ways_on(job, options.address))
         return 0
     return _watch(jobs, client, job, options.address)
 
@@ -71,14 +71,14 @@ def _watch(jobs: Any, client: Any, job: str, address: str) -> int:
     try:
         details = jobs.follow(client, job, show)
     except KeyboardInterrupt:
-        _say(f"the study goes on; {_ways_on(job, address)}")
+        say(f"the study goes on; {_ways_on(job, address)}")
         return 130
     except jobs.LOST as error:
-        _say(f"{address} answers no more ({error}); the study may go on; {_ways_on(job, address)}")
+        say(f"{address} answers no more ({error}); the study may go on; {_ways_on(job, address)}")
         return 1
     if details.driver_exit_code is None and details.message:
-        _say(details.message.strip())
-    _say(jobs.describe(details))
+        say(details.message.strip())
+    say(jobs.describe(details))
     return _ended(jobs, details, address)
 
 
@@ -109,7 +109,7 @@ def _fetch(options: argparse.Namespace) -> int:
     for name in names:
         print(out / name)
     if "summary.json" not in names:
-        _say("there is no summary.json: the study has not ended")
+        say("there is no summary.json: the study has not ended")
     return 0
 
 
@@ -175,12 +175,12 @@ def _ended(jobs: Any, details: Any, address: str) -> int:
     code = int(jobs.exit_code(details))
     if code not in (0, 2):
         run_dir = shlex.quote(details.metadata["run_dir"])
-        _say(f"it goes on with python launch/submit.py --resume {run_dir} --address {address}")
+        say(f"it goes on with python launch/submit.py --resume {run_dir} --address {address}")
     return code
 
 
-def _say(text: str) -> None:
-    """What is about the job; what the job itself says goes to standard output."""
+def say(text: str) -> None:
+    """Print to standard error: what a command says of itself; standard output has its results."""
     print(f"r2search: {text}", file=sys.stderr, flush=True)
 
 

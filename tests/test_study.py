@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 import r2search.study
+from r2search.config import Misuse
 from r2search.space import load_study
 from r2search.study import PAUSES_S, run_study
 from r2search.tuning.engine import search
@@ -73,6 +74,20 @@ def test_a_search_that_breaks_goes_on_from_its_record(
     assert set(told.values()) == {1}
     resumed = [event["broken"] for event in events if event["event"] == "resume"]
     assert resumed == ["RuntimeError: planted"] * 2
+
+
+def test_a_study_that_is_not_resumed_finds_its_folder_as_it_was(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "trials.jsonl")
+    for name in ("t0001", "t0002"):
+        facts: dict[str, Any] = {"overrides": {}, "config": {}, "cost": {}}
+        ledger.start(trial=name, baseline=False, planned_epochs=1, **facts)
+        ledger.end(name, "completed")
+    ledger.finish()
+    ledger.close()
+    study = load_study("quick.yaml", STUDY)
+    with pytest.raises(Misuse, match="its trials are done"):
+        run_study(study, tmp_path, tracking="disabled", resume=True)
+    assert {path.name for path in tmp_path.iterdir()} <= {"trials.jsonl", ".lock"}
 
 
 def test_a_search_that_breaks_again_and_again_keeps_its_result(

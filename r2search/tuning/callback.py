@@ -198,6 +198,7 @@ class StudyCallback(Callback):
             tracker.end(self._ledger.trials[name])
         self._prune_checkpoints()
 
+    @_never_raises
     def _settle_leaving(self, *, at_last: bool = False) -> None:
         """Settle ended trials, of the stopped ones those whose best weights have come.
 
@@ -208,9 +209,10 @@ class StudyCallback(Callback):
             best = self._best(trial) if trial.outcome == "stopped" and not at_last else None
             try:
                 if best is None or best.epoch in self._shelf.epochs(name):
+                    self._leaving.discard(name)  # what fails otherwise is not tried again
                     self._settle_checkpoint(name)
-                    self._leaving.remove(name)
             except StorageError as error:
+                self._leaving.add(name)
                 log.warning("%s: %s", name, error)
                 return
 

@@ -189,7 +189,7 @@ def search(
     finally:
         mark.clear()
         shutil.rmtree(storage, ignore_errors=True)
-        callback.end_running()
+        callback.end_running()  # at last: without its record it raises
 
 
 def _trainable(

@@ -97,6 +97,22 @@ def driver(make_study: MakeStudy, ledger: Ledger, tmp_path: Path) -> Driver:
     return Driver(make_study(), ledger, tmp_path / "checkpoints")
 
 
+def test_files_that_cannot_be_settled_cost_no_report(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Shelf, trial: str, epoch: int | None) -> None:
+        raise PermissionError(trial)
+
+    monkeypatch.setattr(Shelf, "settle", refuse)
+    first, second = driver.trial("t0001"), driver.trial("t0002")
+    driver.report(first, 1, 0.5)
+    driver.callback.on_trial_complete(0, [], first)  # stopped; its weights come later
+    driver.leave("t0001", 1)
+    for epoch in (1, 2):
+        driver.report(second, epoch, 0.6)
+    assert [report.epoch for report in driver.ledger.trials["t0002"].reports] == [1, 2]
+
+
 def test_of_a_trial_that_ended_the_weights_of_its_best_epoch_alone_are_kept(
     driver: Driver,
 ) -> None:

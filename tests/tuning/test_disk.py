@@ -122,6 +122,7 @@ def test_a_study_goes_on_while_the_disk_is_full(tmp_path: Path) -> None:
         summary = run_study(study, disk / "run", tracking="disabled")
         filling.join()
         assert summary["status"] == "completed"
+        assert "the disk is full" in record.read_text()
         for trial in read_trials(record):
             epochs = list(range(1, trial.planned_epochs + 1))
             assert [report.epoch for report in trial.reports] == epochs
