@@ -290,13 +290,29 @@ class ResourcesConfig(Strict):
     memory: Literal["auto"] | Size = "auto"  # that a trial may take in its worker
 
 
+WAITING = ("asha", "pasha", "hyperband")  # with these types trials wait at rungs
+
+
 class EarlyTerminateConfig(Strict):
-    type: Literal["asha", "ray_asha", "none"] = Field(
+    type: Literal["asha", "pasha", "hyperband", "median", "ray_asha", "none"] = Field(
         "ray_asha",
-        description="asha: trials wait at rungs, the best go on; ray_asha: the rest stop",
+        description="asha, pasha, hyperband: trials wait at rungs, and the best go on; "
+        "ray_asha, median: the others are stopped",
     )
     grace_period: int = Field(2, ge=1, description="epochs that every trial gets")
     reduction_factor: int = Field(3, ge=2, description="one in so many passes a rung")
+    unit: Literal["epochs", "seconds"] = Field(
+        "epochs", description="trials meet at a rung after as many epochs, or as many seconds"
+    )
+
+    @model_validator(mode="after")
+    def _has_rungs_in_seconds(self) -> Self:
+        if self.unit == "seconds" and self.type not in WAITING:
+            raise ValueError(
+                f"unit seconds is for the types {', '.join(WAITING)}: take one of them in place of "
+                f"{self.type}, or leave unit out"
+            )
+        return self
 
 
 class ConfirmConfig(Strict):

@@ -12,8 +12,9 @@ from r2search.space import require_something_to_search
 from r2search.study import prepare
 from r2search.tuning.budget import Plan
 from r2search.tuning.disk import disk_needed
-from r2search.tuning.engine import Slots, find_slots, planner_for, ray_session
+from r2search.tuning.engine import planner_for, ray_session
 from r2search.tuning.foresight import DRAWS, Foresight, foresee
+from r2search.tuning.slots import Slots, find_slots
 
 CAUSES = {"too_slow": "an epoch takes too long", "too_large": "more memory than a worker has"}
 

@@ -23,8 +23,9 @@ from r2search.space import require_something_to_search
 from r2search.train.metrics import METRICS
 from r2search.tuning.budget import search_seconds
 from r2search.tuning.disk import disk_needed, free_note
-from r2search.tuning.engine import Slots, measure_slots, planner_for, ray_session, search
+from r2search.tuning.engine import planner_for, ray_session, search
 from r2search.tuning.events import Ledger
+from r2search.tuning.slots import Slots, measure_slots
 from r2search.tuning.trackers import Tracker
 
 PAUSES_S = (2.0, 10.0)  # before a search that broke goes on; after another error it has ended
@@ -146,7 +147,7 @@ def _search(
             with ray_session(samples) as ref:
                 interrupt.arm()
                 show("calibrating")
-                slots = measure_slots(study, run_dir, shelf)
+                slots = measure_slots(study, run_dir, ledger.past, shelf)
                 if not broken:
                     note_disk(study, samples, run_dir, slots, screen.note)
                 note_study(study, samples, ledger, slots, broken)
@@ -223,22 +224,21 @@ def note_study(
     """The first line of trials.jsonl: what a replay must know. Of a study that goes on, a line that
     says so; `broken` is the error that ended it before.
     """
+    facts = {
+        "budget": study.budget.model_dump(),
+        "workers": slots.workers.count,
+        "measured": slots.measured,
+    }
     if ledger.past:
-        budget, workers = study.budget.model_dump(), slots.workers.count
-        ledger.resume(budget=budget, workers=workers, broken=broken)
+        ledger.resume(broken=broken, **facts)
         return
     ledger.begin(
         name=study.name,
         metric=study.metric.model_dump(),
         early_terminate=study.early_terminate.model_dump(),
-        budget=study.budget.model_dump(),
         search=study.search.model_dump(),
-        workers=slots.workers.count,
-        rate={
-            "flops_per_s": slots.rate.flops_per_s,
-            "elements_per_s": slots.rate.elements_per_s,
-        },
         data=samples.fingerprint,
+        **facts,
     )
 
 

@@ -36,6 +36,7 @@ class Plan:
     micro_batch: int  # patches a forward pass
     gpu_share: float | None = None  # of its own; None: as every trial has
     refusal: Refusal | None = None
+    pace: float = 1.0  # its epochs in the time of one, of a trial that can just afford max_epochs
 
     def cost(self) -> dict[str, float]:
         return {
@@ -58,8 +59,18 @@ def epoch_limit(budget: BudgetConfig, workers: int) -> float:
 
 def affordable_epochs(budget: BudgetConfig, workers: int, epoch_seconds: float) -> int:
     """How long a trial may train, if an epoch takes so long."""
-    seconds = TRIAL_SHARE * (search_seconds(budget) * workers)
-    return max(1, min(budget.max_epochs, int(seconds / epoch_seconds)))
+    most = trial_seconds(budget, workers) / epoch_seconds
+    return max(1, min(budget.max_epochs, int(most)))
+
+
+def trial_seconds(budget: BudgetConfig, workers: int) -> float:
+    """How long any trial may train."""
+    return TRIAL_SHARE * (search_seconds(budget) * workers)
+
+
+def pace(budget: BudgetConfig, workers: int, epoch_seconds: float) -> float:
+    """How many epochs a trial trains while one that can just afford max_epochs trains one."""
+    return trial_seconds(budget, workers) / epoch_seconds / budget.max_epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,7 @@ def plan_trial(
         micro_batch=micro_batch,
         gpu_share=room.share(memory, busy) if room.shares else None,
         refusal=_refusal(memory, room.memory, seconds, epoch_limit(budget, workers)),
+        pace=pace(budget, workers, seconds),
     )
 
 

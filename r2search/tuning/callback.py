@@ -26,6 +26,8 @@ KEPT_WAITING = 10  # of trials that wait at a rung; another one that goes on beg
 # number is of workers that did not come to begin it, as those that wait for a trial when their node
 # is lost.
 LOST, LOST_BEFORE = 2, 5
+# Of a proposal, into the record: what a trial is, what it will cost, and where it waits.
+FACTS = ("baseline", "overrides", "config", "cost", "planned_epochs", "bracket", "rungs")
 
 log = logging.getLogger(__name__)
 
@@ -182,9 +184,7 @@ class StudyCallback(Callback):
         self._prune_checkpoints()  # a worker that was stopped may have written since
 
     def _start(self, config: dict[str, Any]) -> None:
-        facts = {key: config[key] for key in ("baseline", "overrides", "config", "cost")}
-        facts["planned_epochs"] = config["planned_epochs"]
-        self._ledger.start(trial=config["name"], **facts)
+        self._ledger.start(trial=config["name"], **{key: config[key] for key in FACTS})
 
     def _note(self, name: str, text: str) -> None:
         log.warning("%s: %s", name, text)

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from r2search.config import Study, TrialConfig
+from r2search.config import WAITING, Study, TrialConfig
 from r2search.data.samples import rng_for
 from r2search.space import draw, suggest_randomly, trial_config
 from r2search.tuning.budget import Plan
@@ -29,7 +29,7 @@ def disk_needed(study: Study, planner: Callable[[TrialConfig], Plan], workers: i
     ]
     largest = max([*baselines, *_drawn(study, planner)], default=0)
     running = (KEPT_STATES + 1) * STATE + BEST
-    waiting = KEPT_STATES * STATE + 1 if study.early_terminate.type == "asha" else 0
+    waiting = KEPT_STATES * STATE + 1 if study.early_terminate.type in WAITING else 0
     bundle = 1
     weights = workers * running + KEPT_WAITING * waiting + KEPT_CHECKPOINTS + bundle
     return BYTES * (weights * largest + sum(baselines)) + RESERVE + ROOM

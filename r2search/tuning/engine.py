@@ -6,31 +6,27 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 
 from r2search.config import Study, TrialConfig
 from r2search.data.patches import resized_shape
 from r2search.data.samples import SampleSet
-from r2search.models.cost import Rate
-from r2search.models.memory import Dtype
 from r2search.storage import Storage
 from r2search.storage.stop import StopMark
-from r2search.train.hardware import detect, measure_rate
 from r2search.tuning.budget import Plan, Validated, plan_trial, search_seconds
 from r2search.tuning.callback import StudyCallback
 from r2search.tuning.checkpoints import CHECKPOINTS
 from r2search.tuning.events import Ledger
-from r2search.tuning.preflight import check_nodes
-from r2search.tuning.resources import Room, Workers, plan_room, plan_workers, totals
+from r2search.tuning.resources import Workers
 from r2search.tuning.scheduler import build_scheduler, stopping_epochs, take_up
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.shelf import Shelf
+from r2search.tuning.slots import Slots
 from r2search.tuning.trackers import Tracker
 from r2search.tuning.trainable import Shared, sharing
 
@@ -75,52 +71,6 @@ def ray_session(samples: SampleSet) -> Iterator[Any]:
         yield ray.put(replace(samples, test=()))  # no trial ever sees the test split
     finally:
         ray.shutdown()
-
-
-@dataclass(frozen=True)
-class Slots:
-    """The workers of a study, what one of them can compute, and what it can hold."""
-
-    workers: Workers
-    rate: Rate
-    room: Room = field(default_factory=Room)
-
-
-def measure_slots(study: Study, run_dir: Path, shelf: Shelf | None = None) -> Slots:
-    """The workers of a study that is about to begin.
-
-    Of a cluster, all nodes are looked at first: Misuse names what is wrong with them.
-    """
-    if os.environ.get("RAY_ADDRESS"):
-        check_nodes(study.fixed.data, run_dir, shelf.storage if shelf else None)
-    return find_slots(study)
-
-
-def find_slots(study: Study) -> Slots:
-    """Plan the workers and measure one of them, in a process like theirs."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    have, most = totals(nodes), max(node.get("CPU", 0) for node in nodes)
-    workers = plan_workers(study.resources, have["CPU"], have["GPU"], have["memory"], most)
-    probe = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus)(_measure)
-    found = ray.get(probe.remote(study.fixed, workers.threads))
-    room = plan_room(study.resources, workers, have["memory"], found.gpu_memory, found.dtype)
-    return Slots(workers, found.rate, room)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What a worker found out about itself."""
-
-    rate: Rate
-    dtype: Dtype
-    gpu_memory: int  # bytes; 0 without one
-
-
-def _measure(config: TrialConfig, threads: int) -> _Found:
-    hardware = detect(config.train, threads=threads)
-    free = detect(config.train.model_copy(update={"dtype": "auto"}), threads=threads)
-    gpu = torch.cuda.get_device_properties(0).total_memory if hardware.device == "cuda" else 0
-    return _Found(measure_rate(hardware), free.dtype, gpu)
 
 
 class StudyStopper(tune.Stopper):
@@ -237,7 +187,7 @@ def _tune_config(
         return f"{trial.config['name']}-{trial.config['until_epoch']}"
 
     scheduler = build_scheduler(study)
-    take_up(scheduler, ledger)
+    take_up(study, scheduler, ledger)
     return tune.TuneConfig(
         search_alg=StudySearcher(
             study,

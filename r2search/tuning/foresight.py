@@ -44,46 +44,65 @@ def foresee(study: Study, planner: Callable[[TrialConfig], Plan], workers: int) 
         (plan for plan in drawn if plan.refusal is None), key=lambda plan: plan.epoch_seconds
     )
     refusals = [plan.refusal for plan in drawn if plan.refusal is not None]
-    levels = _levels(study, max((plan.epochs for plan in fitting), default=1))
+    longest = max((plan.epochs for plan in fitting), default=1)
     have = search_seconds(study.budget) * workers
     left = have - sum(plan.epochs * plan.epoch_seconds for plan in baselines.values())
-    each = _mean_cost(study, fitting, levels)
+    each = _mean_cost(study, fitting, longest)
     trials = min(float(study.budget.trials), max(0.0, left) / each) if each else 0.0
     return Foresight(
         baselines=baselines,
         fitting=tuple(fitting),
         refused=Counter(refusal.cause for refusal in refusals),
         reasons={refusal.cause: refusal.reason for refusal in refusals},
-        rungs=tuple((level, trials * share) for level, share in _shares(study, levels)),
+        rungs=tuple((epoch, trials * share) for epoch, share in _shares(study, longest)),
         trials=trials,
         seconds=min(have, have - left + trials * each) / workers,
     )
 
 
-def _levels(study: Study, longest: int) -> tuple[int, ...]:
-    """The epochs at which trials are judged, and the last one of the longest training."""
+def _shares(study: Study, longest: int, pace: float = 1.0) -> list[tuple[int, float]]:
+    """Of all trials the share that comes to each epoch where trials are judged, and to `longest`.
+
+    The median rule is taken to stop half of the trials at once: later it stops few.
+    """
     settings = study.early_terminate
     if settings.type == "none":
-        return (longest,)
-    return (*rung_levels(settings.grace_period, settings.reduction_factor, longest), longest)
+        return [(longest, 1.0)]
+    if settings.type == "median":
+        return [(min(settings.grace_period, longest), 1.0), (longest, 0.5)]
+    scale = pace if settings.unit == "seconds" else 1.0
+    levels = rung_levels(settings.grace_period, settings.reduction_factor, longest, scale)
+    ends = (*(level for level in levels if level < longest), longest)
+    if settings.type != "hyperband":
+        return _bracket(ends, 0, settings.reduction_factor)
+    brackets = [_bracket(ends, first, settings.reduction_factor) for first in range(len(ends))]
+    weights = [1 / _mean_epochs(bracket, longest) for bracket in brackets]  # they cost the same
+    mixed = [
+        sum(weight * share for weight, (_, share) in zip(weights, at, strict=True)) / sum(weights)
+        for at in zip(*brackets, strict=True)
+    ]
+    return list(zip(ends, mixed, strict=True))
 
 
-def _shares(study: Study, levels: Sequence[int]) -> list[tuple[int, float]]:
-    """Of all trials, the share that comes to each level: all to the first one."""
-    factor = study.early_terminate.reduction_factor
-    return [(level, float(factor) ** -place) for place, level in enumerate(levels)]
+def _bracket(ends: Sequence[int], first: int, factor: int) -> list[tuple[int, float]]:
+    """The shares of trials that are first judged at the rung `first`."""
+    return [(end, float(factor) ** -max(0, place - first)) for place, end in enumerate(ends)]
 
 
-def _mean_cost(study: Study, plans: Sequence[Plan], levels: Sequence[int]) -> float:
+def _mean_epochs(shares: Sequence[tuple[int, float]], most: int) -> float:
+    """Epochs of a trial that may train `most`, on average."""
+    before, epochs = 0, 0.0
+    for end, share in shares:
+        reached = min(end, most)
+        epochs += share * (reached - before)
+        before = reached
+    return epochs
+
+
+def _mean_cost(study: Study, plans: Sequence[Plan], longest: int) -> float:
     """Worker-seconds of a trial, on average; 0 without any."""
-    if not plans:
-        return 0.0
-    costs = []
-    for plan in plans:
-        before, epochs = 0, 0.0
-        for level, share in _shares(study, levels):
-            reached = min(level, plan.epochs)
-            epochs += share * (reached - before)
-            before = reached
-        costs.append(epochs * plan.epoch_seconds)
-    return statistics.mean(costs)
+    costs = [
+        _mean_epochs(_shares(study, longest, plan.pace), plan.epochs) * plan.epoch_seconds
+        for plan in plans
+    ]
+    return statistics.mean(costs) if costs else 0.0

@@ -4,26 +4,63 @@ ASHA (Li et al. 2020, arXiv:1810.05934): a trial waits at a rung until it is amo
 1/reduction_factor of those that came there, and a free worker takes one that may go on before it
 begins a new trial. Whoever comes first has no pass, and nobody is judged by too few. All follows
 from the reports in their order, so that a table made again from trials.jsonl decides alike.
+
+Hyperband (Li et al. 2018, arXiv:1603.06560) is several such tables side by side: the trials of
+bracket 1 wait first at the second rung, and so on, those of the last one nowhere. PASHA (Bohdal et
+al. 2023, arXiv:2207.06940) lets trials leave a rung only while longer training still changes their
+order.
 """
 
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, pairwise
+
+import numpy as np
+
+SWAPS = 2  # of a pair's order, from which on its difference is noise
+NOISE_PERCENTILE = 90  # of these differences is taken for the noise (PASHA, section 4.2)
 
 
-def rung_levels(grace_period: int, reduction_factor: int, max_epochs: int) -> tuple[int, ...]:
-    """The epochs at which trials wait: grace_period times powers of reduction_factor."""
+def rung_levels(
+    grace_period: int, reduction_factor: int, max_epochs: int, scale: float = 1.0
+) -> tuple[int, ...]:
+    """The epochs at which a trial waits: grace_period times powers of reduction_factor.
+
+    `scale`: how many of this trial's epochs make one of the study's.
+    """
     levels, level = [], grace_period
     while level < max_epochs:
-        levels.append(level)
+        levels.append(max(1, math.ceil(level * scale)))
         level *= reduction_factor
     return tuple(levels)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a trial waits."""
+
+    bracket: int = 0  # also the number of its first rung
+    levels: tuple[int, ...] = ()  # epochs, of one rung after the other
+
+    def rungs_at(self, epoch: int) -> Iterator[int]:
+        """The numbers of the rungs that the trial reaches with this epoch."""
+        for number, level in enumerate(self.levels, start=self.bracket):
+            if level == epoch:
+                yield number
+
+
+NOWHERE = Place()
+
+
 @dataclass(slots=True)
-class _Rung:
-    level: int
-    values: dict[str, float] = field(default_factory=dict)  # of all that came, larger is better
+class _Standing:
+    """One trial, and what it has reached."""
+
+    place: Place
+    values: dict[int, float] = field(default_factory=dict)  # by epoch
+    best: float = -math.inf
 
 
 class Rungs:
@@ -33,25 +70,54 @@ class Rungs:
     the one that came first is better. A value that is not finite is the worst.
     """
 
-    def __init__(self, levels: Iterable[int], reduction_factor: int) -> None:
-        self._rungs = [_Rung(level) for level in levels]
+    def __init__(
+        self, reduction_factor: int, *, brackets: int = 1, progressive: bool = False
+    ) -> None:
+        """`progressive`: as PASHA has it, where trials of one bracket may leave the first rung
+        alone until their order at the second one says that this was too soon.
+        """
         self._factor = reduction_factor
-        self._best: dict[str, float] = {}
-        self._waiting: dict[str, _Rung] = {}
+        self._brackets = brackets
+        self._ceiling = 1 if progressive else math.inf  # the rung that nobody leaves
+        self._trials: dict[str, _Standing] = {}
+        # (bracket, number) -> trials that came there, with their values
+        self._rungs: defaultdict[tuple[int, int], dict[str, float]] = defaultdict(dict)
+        self._waiting: dict[str, tuple[int, int]] = {}
+        self._trained = [0] * brackets  # epochs
 
-    def until(self, epoch: int, planned: int) -> int:
+    def next_place(self, levels: Sequence[int]) -> Place:
+        """For a new trial that may wait at `levels`: the bracket in which least was trained.
+
+        So all brackets get the same time.
+        """
+        bracket = self._trained.index(min(self._trained))
+        return Place(bracket, tuple(levels[bracket:]))
+
+    def begin(self, trial: str, place: Place) -> None:
+        """A trial begins, in its place."""
+        self._trials[trial] = _Standing(place)
+
+    def until(self, trial: str, epoch: int, planned: int) -> int:
         """Where a trial of `planned` epochs waits next after `epoch`; `planned` if nowhere."""
-        levels = (rung.level for rung in self._rungs)
+        levels = self._trials[trial].place.levels
         return next((level for level in levels if epoch < level < planned), planned)
 
     def report(self, trial: str, epoch: int, value: float) -> None:
         """Note an epoch; a trial that comes to a rung waits there until `promote`."""
         value = value if math.isfinite(value) else -math.inf
-        self._best[trial] = max(value, self._best.get(trial, -math.inf))
-        for rung in self._rungs:
-            if rung.level == epoch and trial not in rung.values:
-                rung.values[trial] = self._best[trial]
-                self._waiting[trial] = rung
+        standing = self._trials[trial]
+        if epoch in standing.values:
+            return
+        standing.values[epoch] = value
+        standing.best = max(value, standing.best)
+        bracket = standing.place.bracket
+        self._trained[bracket] += 1
+        for number in standing.place.rungs_at(epoch):
+            rung = (bracket, number)
+            self._rungs[rung][trial] = standing.best
+            self._waiting[trial] = rung
+            if number == self._ceiling and self._is_unsettled(number):
+                self._ceiling += 1
 
     def has(self, trial: str) -> bool:
         """Whether the trial waits."""
@@ -65,20 +131,46 @@ class Rungs:
         """The trial that a free worker should take on: of the highest rung, its best.
 
         One in reduction_factor may leave a rung. `last`: no new trial will come; the share is
-        rounded up, so that one goes on to the end.
+        rounded up, so that one goes on to the end, and no rung is the highest.
         """
-        for rung in reversed(self._rungs):
-            count = len(rung.values) / self._factor
-            leaders = sorted(rung.values, key=lambda trial: -rung.values[trial])
+        for rung in sorted(self._rungs, key=lambda rung: (-rung[1], rung[0])):
+            if rung[1] >= self._ceiling and not last:
+                continue
+            values = self._rungs[rung]
+            count = len(values) / self._factor
+            leaders = sorted(values, key=lambda trial: -values[trial])
             for trial in leaders[: math.ceil(count) if last else math.floor(count)]:
-                if self._waiting.get(trial) is rung:
+                if self._waiting.get(trial) == rung:
                     return trial
         return None
 
     def waiting(self) -> list[str]:
         """All that wait, the best first."""
-        return sorted(self._waiting, key=lambda trial: -self._best[trial])
+        return sorted(self._waiting, key=lambda trial: -self._trials[trial].best)
 
     def promote(self, trial: str) -> int:
         """The trial goes on; gives the epoch at which it waited."""
-        return self._waiting.pop(trial).level
+        bracket, number = self._waiting.pop(trial)
+        return self._trials[trial].place.levels[number - bracket]
+
+    def _is_unsettled(self, number: int) -> bool:
+        """Whether the trials of a rung stood in another order at the one below, noise apart."""
+        now, before = self._rungs[0, number], self._rungs[0, number - 1]
+        moved = [
+            abs(now[one] - now[other])
+            for one, other in combinations(now, 2)
+            if (now[one] - now[other]) * (before[one] - before[other]) < 0
+        ]
+        return bool(moved) and max(moved) > self._noise(now)
+
+    def _noise(self, names: Iterable[str]) -> float:
+        """By how much trials differ whose order changes to and fro from epoch to epoch."""
+        found = []
+        for one, other in combinations(names, 2):
+            first, second = self._trials[one].values, self._trials[other].values
+            common = sorted(first.keys() & second.keys())
+            differences = [first[epoch] - second[epoch] for epoch in common]
+            signs = [difference > 0 for difference in differences if difference]
+            if sum(a != b for a, b in pairwise(signs)) >= SWAPS:
+                found.append(abs(differences[-1]))
+        return float(np.percentile(found, NOISE_PERCENTILE)) if found else 0.0

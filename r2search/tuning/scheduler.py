@@ -1,19 +1,21 @@
 """Which trials train longer; baselines always train to their end.
 
-`asha` is ours: trials wait at rungs (rungs.py), and the searcher proposes those that go on. The
-others are Ray's schedulers, which stop a trial or let it run.
+With `asha`, `pasha` and `hyperband` trials wait at rungs (rungs.py), and the searcher proposes
+those that go on. The others are Ray schedulers, which stop a trial or let it run: `median` is a
+rule of ours (median.py), `ray_asha` Ray's own.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from r2search.config import Study
-from r2search.records import TrialOutcome
+from r2search.config import WAITING, Study
+from r2search.tuning.budget import Plan
 from r2search.tuning.events import Ledger
+from r2search.tuning.median import MedianRule
 from r2search.tuning.rungs import Rungs, rung_levels
 
 
@@ -31,20 +33,6 @@ class SparingAsha(AsyncHyperBandScheduler):
         super().__init__(metric=metric, mode=mode, **settings)
         self._keep = max if mode == "max" else min
         self._best: dict[str, float] = {}  # by name
-
-    def take_up(self, trials: Iterable[TrialOutcome]) -> set[str]:
-        """Fill the rungs as the reports of a record did; gives the names of those to be stopped."""
-        told = []
-        for trial in trials:
-            past = SimpleNamespace(config={"name": trial.trial, "baseline": trial.baseline})
-            self.on_trial_add(None, past)
-            for t, report in zip(trial.report_times, trial.reports, strict=True):
-                told.append((t, past, {self._time_attr: report.epoch, **report.metrics}))
-        stopped = set()
-        for _, past, result in sorted(told, key=lambda item: item[0]):
-            if self.on_trial_result(None, past, result) == TrialScheduler.STOP:
-                stopped.add(past.config["name"])
-        return stopped
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_add(tune_controller, _by_name(trial))
@@ -90,6 +78,31 @@ def _by_name(trial: Any) -> Any:
     return SimpleNamespace(trial_id=trial.config["name"])
 
 
+class MedianScheduler(FIFOScheduler):
+    """The median rule over the search's own trials; a baseline is neither stopped nor counted."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        settings = study.early_terminate
+        self._rule = MedianRule(settings.grace_period, settings.reduction_factor)
+        self._goal = study.metric
+        self._sign = 1 if study.metric.goal == "maximize" else -1
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if self._is_worse(trial, result):
+            return str(TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._is_worse(trial, result)  # the last epoch counts for the others
+
+    def _is_worse(self, trial: Any, result: dict[str, Any]) -> bool:
+        value = result.get(self._goal.name)
+        if trial.config["baseline"] or value is None:
+            return False
+        return self._rule.report(trial.config["name"], result["epoch"], self._sign * value)
+
+
 def _ray_asha(study: Study) -> TrialScheduler:
     return SparingAsha(
         time_attr="epoch",
@@ -108,20 +121,39 @@ def _fifo(study: Study) -> TrialScheduler:
 
 SCHEDULERS: dict[str, Callable[[Study], TrialScheduler]] = {
     "asha": _fifo,
+    "pasha": _fifo,
+    "hyperband": _fifo,
+    "median": MedianScheduler,
     "ray_asha": _ray_asha,
     "none": _fifo,
 }
 
 
 def build_rungs(study: Study) -> Rungs:
-    """The rungs at which the trials of a study wait; none unless `early_terminate.type` is asha."""
+    """The rungs at which the trials of a study wait."""
     settings = study.early_terminate
-    levels = rung_levels(settings.grace_period, settings.reduction_factor, study.budget.max_epochs)
-    return Rungs(levels if settings.type == "asha" else (), settings.reduction_factor)
+    return Rungs(
+        settings.reduction_factor,
+        brackets=len(_levels(study)) + 1 if settings.type == "hyperband" else 1,
+        progressive=settings.type == "pasha",
+    )
+
+
+def waiting_epochs(study: Study, plan: Plan) -> tuple[int, ...]:
+    """The epochs after which a trial of the first bracket waits, beside those past its end."""
+    settings = study.early_terminate
+    if settings.type not in WAITING:
+        return ()
+    return _levels(study, plan.pace if settings.unit == "seconds" else 1.0)
+
+
+def _levels(study: Study, scale: float = 1.0) -> tuple[int, ...]:
+    settings, longest = study.early_terminate, study.budget.max_epochs
+    return rung_levels(settings.grace_period, settings.reduction_factor, longest, scale)
 
 
 def stopping_epochs(study: Study) -> frozenset[int]:
-    """The epochs after which Ray's scheduler may stop a trial before its end."""
+    """The epochs after which Ray's ASHA may stop a trial before its end."""
     scheduler = build_scheduler(study)
     brackets = scheduler._brackets if isinstance(scheduler, SparingAsha) else []
     return frozenset(math.ceil(level) for bracket in brackets for level, _ in bracket._rungs)
@@ -132,10 +164,20 @@ def build_scheduler(study: Study) -> TrialScheduler:
     return SCHEDULERS[study.early_terminate.type](study)
 
 
-def take_up(scheduler: TrialScheduler, ledger: Ledger) -> None:
+def take_up(study: Study, scheduler: TrialScheduler, ledger: Ledger) -> None:
     """Tell a scheduler of the trials of a record; end those that were to stop when it broke off."""
-    if isinstance(scheduler, SparingAsha):
-        for name in scheduler.take_up(ledger.trials.values()):
-            trial = ledger.trials[name]
-            if len(trial.reports) < trial.planned_epochs:
-                ledger.end(name, "stopped", "by ray_asha")
+    told = []
+    for trial in ledger.trials.values():
+        past: Any = SimpleNamespace(config={"name": trial.trial, "baseline": trial.baseline})
+        past.trial_id = trial.trial
+        scheduler.on_trial_add(None, past)  # type: ignore[arg-type]
+        for t, report in zip(trial.report_times, trial.reports, strict=True):
+            told.append((t, past, {"epoch": report.epoch, **report.metrics}))
+    stopped = []
+    for _, past, result in sorted(told, key=lambda item: item[0]):
+        if scheduler.on_trial_result(None, past, result) == TrialScheduler.STOP:  # type: ignore[arg-type]
+            stopped.append(past.config["name"])
+    for name in stopped:
+        trial = ledger.trials[name]
+        if len(trial.reports) < trial.planned_epochs:
+            ledger.end(name, "stopped", f"by {study.early_terminate.type}")

@@ -15,7 +15,8 @@ from r2search.space import as_drawn, trial_config
 from r2search.tuning.budget import Plan
 from r2search.tuning.events import Ledger
 from r2search.tuning.proposals import Instead, Proposals
-from r2search.tuning.scheduler import build_rungs
+from r2search.tuning.rungs import NOWHERE, Place
+from r2search.tuning.scheduler import build_rungs, waiting_epochs
 
 LAST_CALL = 1.3  # of the time that the best trial still needs; less is too risky
 
@@ -29,6 +30,7 @@ class _Run:
     overrides: dict[str, Any]
     plan: Plan
     asked: optuna.Trial | None  # None: not a point of the space
+    place: Place = NOWHERE
     epoch: int = 0  # the last one reported
     to_its_end: bool = False  # it waits no more
 
@@ -40,9 +42,9 @@ class StudySearcher(Searcher):
 
     What comes next follows from the study's record alone: `ledger.past` is taken up.
 
-    `suggest` returns {name, baseline, overrides, config, cost, planned_epochs, reported,
-    until_epoch, micro_batch, gpu_share} for the trainable; None while the trials that run have all
-    of the GPUs, or decide what comes next.
+    `suggest` returns {name, baseline, overrides, config, cost, planned_epochs, bracket, rungs} of
+    the record, and {reported, until_epoch, micro_batch, gpu_share} for the trainable; None while
+    the trials that run have all of the GPUs, or decide what comes next.
     """
 
     def __init__(
@@ -133,15 +135,16 @@ class StudySearcher(Searcher):
         name, baseline, overrides = event["trial"], event["baseline"], event["overrides"]
         plan = self._planner(TrialConfig.model_validate(event["config"]))
         plan = replace(plan, epochs=event["planned_epochs"], refusal=None)
+        place = Place(event["bracket"], tuple(event["rungs"]))
         if baseline:
             self._baselines.remove(name)
             drawn = as_drawn(self._study, overrides)
         else:
+            self._rungs.begin(name, place)
             self._drawn += 1
             drawn = overrides
-        return _Run(
-            name, baseline, overrides, plan, None if drawn is None else self._proposals.ask(drawn)
-        )
+        asked = None if drawn is None else self._proposals.ask(drawn)
+        return _Run(name, baseline, overrides, plan, asked, place)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if self._is_scored(result):
@@ -246,8 +249,10 @@ class StudySearcher(Searcher):
             return None
         self._drawn += 1
         asked, overrides, plan = found
-        plan = self._in_the_time_left(plan)
-        return _Run(f"t{self._drawn:04d}", False, overrides, plan, asked)
+        name, plan = f"t{self._drawn:04d}", self._in_the_time_left(plan)
+        place = self._rungs.next_place(waiting_epochs(self._study, plan))
+        self._rungs.begin(name, place)
+        return _Run(name, False, overrides, plan, asked, place)
 
     def _in_the_time_left(self, plan: Plan) -> Plan:
         """A late trial's schedule is compressed: its rate is to fall to nothing in time."""
@@ -271,7 +276,9 @@ class StudySearcher(Searcher):
             "reported": run.epoch,
             "until_epoch": planned
             if run.baseline or run.to_its_end
-            else self._rungs.until(run.epoch, planned),
+            else self._rungs.until(run.name, run.epoch, planned),
+            "bracket": run.place.bracket,
+            "rungs": run.place.levels,
             "micro_batch": run.plan.micro_batch,
             "gpu_share": run.plan.gpu_share,
         }

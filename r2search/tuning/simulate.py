@@ -28,6 +28,7 @@ from r2search.tuning.budget import (
     Plan,
     affordable_epochs,
     epoch_limit,
+    pace,
     search_seconds,
     too_slow,
 )
@@ -145,7 +146,8 @@ class Table:
 
     def _planned(self, seconds: float, parameters: int = 0, flops: float = 0.0) -> Plan:
         epochs = affordable_epochs(self.study.budget, self.workers, seconds)
-        return Plan(epochs, seconds, parameters, flops, memory=0, micro_batch=1)
+        speed = pace(self.study.budget, self.workers, seconds)
+        return Plan(epochs, seconds, parameters, flops, memory=0, micro_batch=1, pace=speed)
 
     def taker(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
         """For one study: gives the nearest config that it did not have yet."""

@@ -17,12 +17,11 @@ from ray.tune.search import Searcher
 from r2search.config import Study
 from r2search.records import EpochReport
 from r2search.tuning.budget import search_seconds
-from r2search.tuning.callback import KEPT_WAITING
+from r2search.tuning.callback import FACTS, KEPT_WAITING
 from r2search.tuning.curves import Failure
 from r2search.tuning.events import Ledger
 
 SWITCH_S = 0.5  # a worker's from one trial to another; real ones took 0.2 to 0.7 (`setup`)
-FACTS = ("baseline", "overrides", "config", "cost")  # of a proposal, into the record
 
 # (proposal, epoch) -> what that epoch of it yields. Reports need `train` and `validate` seconds.
 Train = Callable[[dict[str, Any], int], EpochReport | Failure]
@@ -120,7 +119,7 @@ class VirtualSearch:
         record = self.ledger.trials.get(name)
         if record is None:
             facts = {key: proposal[key] for key in FACTS}
-            self.ledger.start(trial=name, planned_epochs=proposal["planned_epochs"], **facts)
+            self.ledger.start(trial=name, **facts)
         elif record.waiting:
             self._waiting.pop(name, None)
             if name in self._dropped:

@@ -59,8 +59,13 @@ class Driver:
 
     def proposed(self, name: str, baseline: bool = False, until: int = PLANNED) -> Any:
         """A trial that no worker has begun."""
-        facts = {"overrides": {}, "config": {}, "cost": {}, "planned_epochs": PLANNED}
-        facts["until_epoch"] = until
+        facts: dict[str, Any] = {
+            "overrides": {},
+            "config": {},
+            "cost": {},
+            "planned_epochs": PLANNED,
+        }
+        facts |= {"until_epoch": until, "bracket": 0, "rungs": []}
         return SimpleNamespace(
             config={"name": name, "baseline": baseline, **facts}, error_file=None
         )

@@ -22,12 +22,13 @@ from r2search.tuning.budget import Plan, plan_trial
 from r2search.tuning.callback import KEPT_CHECKPOINTS, StudyCallback
 from r2search.tuning.checkpoints import STATES
 from r2search.tuning.curves import Failure
-from r2search.tuning.engine import Slots, ray_session, search, validated
+from r2search.tuning.engine import ray_session, search, validated
 from r2search.tuning.events import Ledger, read_events, read_trials
 from r2search.tuning.resources import Workers
 from r2search.tuning.scheduler import build_scheduler
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.shelf import Shelf
+from r2search.tuning.slots import Slots
 from r2search.tuning.trainable import NetworkTrainable, Shared, sharing
 from r2search.tuning.virtual import Clock, VirtualSearch
 

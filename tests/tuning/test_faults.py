@@ -22,9 +22,10 @@ from r2search.summary import count_trials
 from r2search.train.hardware import apply, detect
 from r2search.train.trainer import Trainer
 from r2search.tuning.checkpoints import TrialCheckpoints, weights_by_epoch
-from r2search.tuning.engine import Slots, ray_session, search
+from r2search.tuning.engine import ray_session, search
 from r2search.tuning.events import Ledger, read_events, read_trials
 from r2search.tuning.resources import Workers
+from r2search.tuning.slots import Slots
 from r2search.tuning.trainable import NetworkTrainable, Shared, sharing
 
 METRIC = "val/dice_mean"

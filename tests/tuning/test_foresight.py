@@ -65,6 +65,36 @@ def test_without_early_stopping_every_trial_is_trained_to_its_end(
     assert seen.trials == pytest.approx(min(30, (1880.0 - 36.0) / 18.0))
 
 
+def test_the_median_rule_is_taken_to_stop_half(make_study: MakeStudy) -> None:
+    study = make_study({"budget.time": 2000.0, "early_terminate.type": "median"})
+    seen = foresee(study, lambda config: replace(plan_of(config), epoch_seconds=2.0), workers=1)
+    assert seen.rungs == ((1, seen.trials), (9, seen.trials / 2))
+
+
+def test_the_brackets_of_hyperband_get_the_same_time(study: Study) -> None:
+    rule = study.early_terminate.model_copy(update={"type": "hyperband"})
+    study = study.model_copy(update={"early_terminate": rule})
+    seen = foresee(study, lambda config: replace(plan_of(config), epoch_seconds=2.0), workers=2)
+    # epochs of a trial that first waits at 1, at 3, and nowhere
+    means = (1 + 2 / 3 + 6 / 9, 3 + 6 / 3, 9)
+    counts = [1 / mean for mean in means]
+    shares = [sum(counts), counts[0] / 3 + counts[1] + counts[2], counts[0] / 9 + counts[1] / 3]
+    shares[2] += counts[2]
+    assert [epoch for epoch, _ in seen.rungs] == [1, 3, 9]
+    expected = [seen.trials * share / sum(counts) for share in shares]
+    assert [count for _, count in seen.rungs] == pytest.approx(expected)
+
+
+def test_rungs_in_seconds_cost_a_slow_trial_no_more_than_a_fast_one(study: Study) -> None:
+    rule = study.early_terminate.model_copy(update={"type": "asha", "unit": "seconds"})
+    paced = study.model_copy(update={"early_terminate": rule})
+
+    def slow(config: TrialConfig) -> Plan:
+        return replace(plan_of(config), epoch_seconds=6.0, pace=1 / 3)
+
+    assert foresee(paced, slow, 1).trials > foresee(study, slow, 1).trials
+
+
 def test_a_study_with_few_trials_ends_early(make_study: MakeStudy) -> None:
     few = make_study({"budget.time": 20000.0, "budget.trials": 3})
     seen = foresee(few, plan_of, workers=2)

@@ -19,9 +19,10 @@ from r2search.models.memory import trial_memory
 from r2search.records import TrialOutcome
 from r2search.space import trial_config
 from r2search.study import run_study
-from r2search.tuning.engine import Slots, search
+from r2search.tuning.engine import search
 from r2search.tuning.events import Ledger, read_events, read_trials
 from r2search.tuning.resources import GPU_PROCESS_MEMORY, SHARES, Room, Workers
+from r2search.tuning.slots import Slots
 
 MakeStudy = Callable[..., Study]
 SPACE = """\

@@ -50,7 +50,7 @@ def drive(study: Study, path: Path, writes: float = float("inf")) -> None:
     if ledger.past:
         ledger.resume()
     scheduler = build_scheduler(study)
-    take_up(scheduler, ledger)
+    take_up(study, scheduler, ledger)
     searcher = StudySearcher(study, plan, ledger)
     write, left = ledger._write, writes
 
@@ -74,16 +74,19 @@ def record(path: Path) -> list[dict[str, Any]]:
     return [event for event in events if event["event"] != "resume"]
 
 
-@pytest.mark.parametrize("searcher", ["random", "tpe"])
+@pytest.mark.parametrize(
+    ("kind", "searcher"),
+    [("asha", "random"), ("asha", "tpe"), ("pasha", "tpe"), ("hyperband", "tpe")],
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_study_that_is_killed_ten_times_has_the_record_of_one_that_is_not(
-    make_study: MakeStudy, tmp_path: Path, searcher: str, seed: int
+    make_study: MakeStudy, tmp_path: Path, kind: str, searcher: str, seed: int
 ) -> None:
     study = make_study(
         {
             "budget.trials": 60,
             "budget.max_epochs": EPOCHS,
-            "early_terminate.type": "asha",
+            "early_terminate.type": kind,
             "search.searcher": searcher,
             "search.seed": seed,
         }
@@ -99,7 +102,7 @@ def test_a_study_that_is_killed_ten_times_has_the_record_of_one_that_is_not(
     assert {"wait", "promote", "infeasible", "end"} <= {event["event"] for event in expected}
 
 
-@pytest.mark.parametrize("kind", ["asha", "ray_asha"])
+@pytest.mark.parametrize("kind", ["asha", "median", "ray_asha"])
 def test_a_thousand_trials_survive_ten_kills(
     make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -1,16 +1,28 @@
 """Who waits at a rung and who goes on: successive halving by promotion, without Ray."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2search.tuning.rungs import Rungs, rung_levels
+from r2search.tuning.rungs import NOWHERE, Place, Rungs, rung_levels
+
+LEVELS = (2, 6, 18)
 
 
-def rungs() -> Rungs:
-    return Rungs((2, 6, 18), reduction_factor=3)
+class Table(Rungs):
+    """Rungs at 2, 6 and 18; whoever reports has begun."""
+
+    def report(self, trial: str, epoch: int, value: float) -> None:
+        if trial not in self._trials:
+            self.begin(trial, self.next_place(LEVELS))
+        super().report(trial, epoch, value)
+
+
+def rungs() -> Table:
+    return Table(reduction_factor=3)
 
 
 def come(table: Rungs, epoch: int, **values: float) -> Rungs:
@@ -34,10 +46,34 @@ def test_rungs_are_exact_powers_below_the_longest_training(
     assert rung_levels(grace, factor, longest) == levels
 
 
+def test_where_trials_meet_after_equal_seconds_a_slow_one_comes_early() -> None:
+    assert rung_levels(2, 3, 40, scale=0.25) == (1, 2, 5)
+    assert rung_levels(2, 3, 40, scale=0.01) == (1, 1, 1)  # every trial has an epoch
+    assert rung_levels(2, 3, 40, scale=3.0) == (6, 18, 54)
+
+
 def test_a_trial_trains_until_the_next_rung_below_its_own_end() -> None:
-    assert [rungs().until(epoch, 40) for epoch in (0, 1, 2, 6, 18)] == [2, 2, 6, 18, 40]
-    assert rungs().until(2, 6) == 6  # its end; nothing to wait for
-    assert Rungs((), 3).until(0, 40) == 40
+    table = rungs()
+    table.begin("a", Place(0, LEVELS))
+    table.begin("b", NOWHERE)
+    assert [table.until("a", epoch, 40) for epoch in (0, 1, 2, 6, 18)] == [2, 2, 6, 18, 40]
+    assert table.until("a", 2, 6) == 6  # its end; nothing to wait for
+    assert table.until("b", 0, 40) == 40
+
+
+def test_a_trial_that_reaches_several_rungs_at_once_waits_at_the_highest() -> None:
+    table = rungs()
+    table.begin("slow", Place(0, (1, 1, 3)))
+    table.report("slow", 1, 0.9)
+    come(table, 2, b=0.5, c=0.4)
+    for name in "bc":
+        assert table.has(name)
+    assert table.promotable() is None  # its rung has nobody else
+    come(table, 6, b=0.5)
+    come(table, 6, c=0.4)
+    assert table.promotable() == "slow"
+    assert table.promote("slow") == 1
+    assert table.until("slow", 1, 40) == 3
 
 
 def test_the_first_to_come_has_no_pass() -> None:
@@ -106,7 +142,7 @@ def test_when_no_trial_will_come_one_goes_on_to_the_end() -> None:
 Curves = st.lists(st.lists(st.floats(0, 1), min_size=20, max_size=20), min_size=1, max_size=25)
 
 
-def replay(curves: list[list[float]], table: Rungs) -> list[tuple[str, int]]:
+def replay(curves: list[list[float]], table: Table) -> list[tuple[str, int]]:
     """One worker, who takes whoever may go on before a new trial; gives (trial, epoch)s trained."""
     trained = []
     fresh = [str(n) for n in range(len(curves))]
@@ -116,9 +152,10 @@ def replay(curves: list[list[float]], table: Rungs) -> list[tuple[str, int]]:
             epoch = table.promote(name)
         elif fresh:
             name = fresh.pop(0)
+            table.begin(name, table.next_place(LEVELS))
         else:
             return trained
-        until = table.until(epoch, 20)
+        until = table.until(name, epoch, 20)
         for new in range(epoch + 1, until + 1):
             trained.append((name, new))
             table.report(name, new, curves[int(name)][new - 1])
@@ -175,3 +212,83 @@ def test_the_same_reports_give_the_same_table(curves: list[list[float]]) -> None
     assert [again.promotable(last) for last in (False, True)] == [
         table.promotable(last) for last in (False, True)
     ]
+
+
+def test_brackets_get_the_same_time_and_begin_at_different_rungs() -> None:
+    table, begun = Rungs(3, brackets=4), []
+    for number in range(40):
+        name = str(number)
+        place = table.next_place(LEVELS)
+        table.begin(name, place)
+        begun.append(place)
+        for epoch in range(1, table.until(name, 0, 20) + 1):
+            table.report(name, epoch, 0.5)
+    assert [place.levels for place in begun[:4]] == [(2, 6, 18), (6, 18), (18,), ()]
+    trained = Counter({place.bracket: 0 for place in begun})
+    for place in begun:
+        trained[place.bracket] += place.levels[0] if place.levels else 20
+    assert max(trained.values()) - min(trained.values()) <= 20
+
+
+def test_a_trial_is_judged_by_its_own_bracket() -> None:
+    table = Rungs(3, brackets=2)
+    for name, bracket in (("a", 0), ("b", 0), ("c", 0), ("d", 1), ("e", 1)):
+        table.begin(name, Place(bracket, LEVELS[bracket:]))
+    come(table, 2, a=0.9, b=0.5, c=0.4)
+    come(table, 6, d=0.8, e=0.7)
+    assert table.promotable() == "a"
+    table.promote("a")
+    come(table, 6, a=0.9)
+    assert table.promotable() is None  # one came there in its bracket, two in the other
+
+
+def test_a_progressive_ceiling_keeps_trials_where_longer_training_changes_nothing() -> None:
+    table = Table(3, progressive=True)
+    come(table, 2, a=0.9, b=0.8, c=0.7, d=0.6, e=0.5, f=0.4, g=0.3, h=0.2, i=0.1)
+    for name in "abc":
+        assert table.promotable() == name
+        table.promote(name)
+    come(table, 6, a=0.95, b=0.9, c=0.8)
+    assert table.promotable() is None  # one in three might leave, and the order is the same
+    assert table.promotable(last=True) == "a"  # but at last one goes on to the end
+
+
+def test_a_progressive_ceiling_rises_when_the_order_changes() -> None:
+    table = Table(3, progressive=True)
+    come(table, 2, a=0.9, b=0.8, c=0.7, d=0.6, e=0.5, f=0.4, g=0.3, h=0.2, i=0.1)
+    for name in "abc":
+        table.promote(name)
+    come(table, 6, a=0.95, b=0.96, c=0.8)
+    assert table.promotable() == "b"
+
+
+def test_a_change_of_order_within_the_noise_raises_no_ceiling() -> None:
+    table = Table(3, progressive=True)
+    curves = {
+        "a": (0.90, 0.88, 0.91, 0.88, 0.91, 0.88),  # 0.90 at the first rung, 0.91 at the second
+        "b": (0.89, 0.895, 0.88, 0.915, 0.88, 0.92),  # 0.895, and 0.92; they change to and fro
+        "c": (0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
+    }
+    for name, values in curves.items():
+        for epoch, value in enumerate(values, start=1):
+            table.report(name, epoch, value)
+    assert table.promotable() is None
+    assert table.promotable(last=True) == "b"
+
+
+@given(Curves)
+def test_with_a_progressive_ceiling_one_trial_is_still_trained_to_its_end(
+    curves: list[list[float]],
+) -> None:
+    trained = replay(curves, Table(3, progressive=True))
+    assert 20 in {epoch for _, epoch in trained}
+    assert len(set(trained)) == len(trained)
+
+
+@given(Curves)
+def test_with_brackets_every_trial_comes_to_the_first_rung_of_its_own(
+    curves: list[list[float]],
+) -> None:
+    trained = replay(curves, Table(3, brackets=4))
+    assert {(str(n), 2) for n in range(len(curves))} <= set(trained)
+    assert len(set(trained)) == len(trained)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.schedulers import TrialScheduler
 
-from r2search.config import EarlyTerminateConfig, Study
+from r2search.config import WAITING, EarlyTerminateConfig, Study
 from r2search.records import EpochReport
+from r2search.tuning.budget import Plan
 from r2search.tuning.events import Ledger
 from r2search.tuning.scheduler import (
     SCHEDULERS,
@@ -20,11 +21,17 @@ from r2search.tuning.scheduler import (
     build_scheduler,
     stopping_epochs,
     take_up,
+    waiting_epochs,
 )
 
 METRIC = "val/dice_mean"
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 MakeStudy = Callable[..., Study]
+GRACE = {"early_terminate.grace_period": 2, "early_terminate.reduction_factor": 2}
+
+
+def plan(pace: float) -> Plan:
+    return Plan(16, 1.0, 100, 1e6, 1000, 4, pace=pace)
 
 
 class Run:
@@ -36,7 +43,8 @@ class Run:
             "early_terminate.type": "ray_asha",
             "early_terminate.grace_period": 2,
         } | assigned
-        self.scheduler = build_scheduler(make_study(assignments))
+        self.study = make_study(assignments)
+        self.scheduler = build_scheduler(self.study)
         self.trials: dict[str, Any] = {}
 
     def add(self, name: str, baseline: bool = False) -> Any:
@@ -183,25 +191,58 @@ def test_trials_are_stopped_only_after_the_epochs_that_are_named(
     assert min(named) == grace_period
 
 
-@pytest.mark.parametrize("kind", ["asha", "none"])
-def test_without_a_scheduler_of_ray_no_trial_is_stopped(make_study: MakeStudy, kind: str) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in SCHEDULERS if kind != "ray_asha"])
+def test_only_rays_asha_names_epochs_at_which_it_stops(make_study: MakeStudy, kind: str) -> None:
     assert stopping_epochs(make_study({"early_terminate.type": kind})) == frozenset()
 
 
-@pytest.mark.parametrize(("kind", "until"), [("asha", 2), ("ray_asha", 16), ("none", 16)])
-def test_trials_wait_at_rungs_only_with_our_own_asha(
-    make_study: MakeStudy, kind: str, until: int
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_trials_wait_at_rungs_only_with_our_own_halving(make_study: MakeStudy, kind: str) -> None:
+    study = make_study({"early_terminate.type": kind, "budget.max_epochs": 16} | GRACE)
+    assert waiting_epochs(study, plan(1.0)) == ((2, 4, 8) if kind in WAITING else ())
+
+
+def test_rungs_in_seconds_scale_with_the_pace_of_a_network(make_study: MakeStudy) -> None:
+    study = make_study(
+        {"early_terminate.type": "asha", "early_terminate.unit": "seconds", "budget.max_epochs": 16}
+        | GRACE
+    )
+    assert waiting_epochs(study, plan(0.5)) == (1, 2, 4)
+    assert waiting_epochs(study, plan(3.0)) == (6, 12, 24)
+
+
+def test_hyperband_has_a_bracket_for_each_rung_and_one_without(make_study: MakeStudy) -> None:
+    study = make_study({"early_terminate.type": "hyperband", "budget.max_epochs": 16} | GRACE)
+    table, levels = build_rungs(study), []
+    for number in range(4):
+        place = table.next_place(waiting_epochs(study, plan(1.0)))
+        table.begin(str(number), place)
+        table.report(str(number), 1, 0.5)
+        levels.append(place.levels)
+    assert levels == [(2, 4, 8), (4, 8), (8,), ()]
+
+
+@pytest.mark.parametrize("goal", ["maximize", "minimize"])
+def test_the_median_rule_stops_the_worse_half_but_no_baseline(
+    make_study: MakeStudy, goal: str
 ) -> None:
-    study = make_study({"early_terminate.type": kind, "early_terminate.grace_period": 2})
-    assert build_rungs(study).until(0, 16) == until
+    run = Run(make_study, **{"early_terminate.type": "median", "metric.goal": goal})
+    sign = 1 if goal == "maximize" else -1
+    for name, value in (("a", 0.6), ("b", 0.7), ("c", 0.8)):
+        assert {run.report(name, epoch, sign * value) for epoch in (1, 2, 3)} == {CONTINUE}
+    assert run.report("d", 1, sign * 0.5) == CONTINUE  # in its grace period
+    assert run.report("d", 2, sign * 0.5) == STOP
+    assert run.report("B", 1, sign * 0.1, baseline=True) == CONTINUE
+    assert run.report("B", 2, sign * 0.1, baseline=True) == CONTINUE
 
 
+@pytest.mark.parametrize("kind", ["ray_asha", "median"])
 def test_a_scheduler_that_is_made_again_from_the_record_decides_alike(
-    make_study: MakeStudy, tmp_path: Path
+    make_study: MakeStudy, tmp_path: Path, kind: str
 ) -> None:
-    rng = random.Random(0)
-    whole, running = Run(make_study), dict.fromkeys("Babcdefghijk", 0)
-    again, ledger = Run(make_study), Ledger(tmp_path / "trials.jsonl")
+    rng, assigned = random.Random(0), {"early_terminate.type": kind}
+    whole, running = Run(make_study, **assigned), dict.fromkeys("Babcdefghijk", 0)
+    again, ledger = Run(make_study, **assigned), Ledger(tmp_path / "trials.jsonl")
     decisions = []
     while running:
         name = rng.choice(list(running))
@@ -212,9 +253,9 @@ def test_a_scheduler_that_is_made_again_from_the_record_decides_alike(
         note(ledger, name, epoch, value)
         if decisions[-1] == STOP or epoch == 16:
             del running[name]
-        again = Run(make_study)  # the driver was killed
-        take_up(again.scheduler, ledger)
-    assert decisions.count(STOP) > 3
+        again = Run(make_study, **assigned)  # the driver was killed
+        take_up(again.study, again.scheduler, ledger)
+    assert decisions.count(STOP) >= 3
 
 
 def test_a_trial_that_was_to_stop_when_the_driver_was_killed_is_stopped(
@@ -224,7 +265,8 @@ def test_a_trial_that_was_to_stop_when_the_driver_was_killed_is_stopped(
     for name, last, value in (("a", 2, 0.8), ("b", 2, 0.5), ("c", 16, 0.9)):
         for epoch in range(1, last + 1):
             note(ledger, name, epoch, value)
-    take_up(Run(make_study).scheduler, ledger)
+    again = Run(make_study)
+    take_up(again.study, again.scheduler, ledger)
     assert {name: trial.outcome for name, trial in ledger.trials.items()} == {
         "a": None,
         "b": "stopped",

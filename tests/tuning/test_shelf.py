@@ -18,10 +18,11 @@ from r2search.storage import Storage
 from r2search.train.hardware import apply, detect
 from r2search.train.trainer import Trainer
 from r2search.tuning.checkpoints import weights_path
-from r2search.tuning.engine import Slots, ray_session, search
+from r2search.tuning.engine import ray_session, search
 from r2search.tuning.events import Ledger, read_events
 from r2search.tuning.resources import Workers
 from r2search.tuning.shelf import Shelf, StoreShelf
+from r2search.tuning.slots import Slots
 from r2search.tuning.trainable import NetworkTrainable, Shared, scratch, sharing
 
 METRIC = "val/dice_mean"
