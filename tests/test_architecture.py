@@ -26,7 +26,7 @@ study finish single rundir remote progress, predicting, fetching, checking, simu
 report, tuning
 bundle, summary
 train
-data, models, selection, storage
+data, models, selection, storage, scratch
 space grammar spacefile schema
 config, records, environment, interrupt
 strict

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +14,7 @@ from ray import tune
 from r2search.config import Study, TrialConfig
 from r2search.data.patches import resized_shape
 from r2search.data.samples import SampleSet
+from r2search.scratch import own_scratch
 from r2search.storage import Storage
 from r2search.storage.stop import StopMark
 from r2search.tuning.budget import Plan, Validated, plan_trial, search_seconds
@@ -116,29 +115,28 @@ def search(
     """
     shelf = shelf or Shelf(run_dir / CHECKPOINTS)
     callback = StudyCallback(study, ledger, trackers, shelf, refresh, stopping)
-    storage = Path(tempfile.mkdtemp(prefix="r2search-ray-"))
     mark = StopMark(run_dir, shelf.storage)
     mark.clear()
     tune_config = _tune_config(study, samples, slots, run_dir, ledger)
     callback.take_up()
     try:
-        tune.Tuner(
-            _trainable(study, samples_ref, slots.workers, run_dir, mark, shelf.storage),
-            tune_config=tune_config,
-            run_config=tune.RunConfig(
-                name="study",
-                storage_path=str(storage),
-                stop=StudyStopper(stopping, mark),
-                callbacks=[callback],
-                # The trainable keeps the best weights itself; Ray would save every trial's end.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                # Ray tries no trial again: the searcher proposes those that lost their worker.
-                verbose=0,
-            ),
-        ).fit()
+        with own_scratch("ray") as storage:
+            tune.Tuner(
+                _trainable(study, samples_ref, slots.workers, run_dir, mark, shelf.storage),
+                tune_config=tune_config,
+                run_config=tune.RunConfig(
+                    name="study",
+                    storage_path=str(storage),
+                    stop=StudyStopper(stopping, mark),
+                    callbacks=[callback],
+                    # The trainable keeps the best weights itself; Ray would save every trial's end.
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    # Ray tries no trial again: the searcher proposes those that lost their worker.
+                    verbose=0,
+                ),
+            ).fit()
     finally:
         mark.clear()
-        shutil.rmtree(storage, ignore_errors=True)
         callback.end_running()  # at last: without its record it raises
 
 

@@ -5,7 +5,6 @@ import gc
 import hashlib
 import logging
 import os
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from ray import tune
 from r2search.config import TrialConfig
 from r2search.data.samples import SampleSet
 from r2search.records import EpochReport, Outcome
+from r2search.scratch import shared_scratch
 from r2search.storage import Storage, StorageError
 from r2search.storage.stop import watch_stop
 from r2search.storage.twin import Twin
@@ -247,8 +247,7 @@ def _ending(outcome: Outcome, reason: str) -> dict[str, Any]:
 
 def scratch(storage: Storage) -> Path:
     """Where the workers of a machine keep what they send to a store."""
-    study = hashlib.sha256(storage.url.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"r2search-{os.getuid()}-{study}"
+    return shared_scratch(hashlib.sha256(storage.url.encode()).hexdigest()[:16])
 
 
 def sharing(shared: Shared) -> type[NetworkTrainable]:
