@@ -50,7 +50,7 @@ def _submit(options: argparse.Namespace) -> int:
     if options.detach:
         say(_ways_on(job, options.address))
         return 0
-    return _watch(jobs, client, job, options.address)
+    return _watch(jobs, client, job, options.address, run_dir)
 
 
 def _name_of(run_dir: str) -> str:
@@ -60,11 +60,11 @@ def _name_of(run_dir: str) -> str:
 
 def _follow(options: argparse.Namespace) -> int:
     jobs, client = _cluster(options)
-    jobs.details_of(client, options.id)
-    return _watch(jobs, client, options.id, options.address)
+    run_dir = jobs.details_of(client, options.id).metadata["run_dir"]
+    return _watch(jobs, client, options.id, options.address, run_dir)
 
 
-def _watch(jobs: Any, client: Any, job: str, address: str) -> int:
+def _watch(jobs: Any, client: Any, job: str, address: str, run_dir: str) -> int:
     def show(text: str) -> None:
         print(text, end="", flush=True)
 
@@ -73,6 +73,9 @@ def _watch(jobs: Any, client: Any, job: str, address: str) -> int:
     except KeyboardInterrupt:
         say(f"the study goes on; {_ways_on(job, address)}")
         return 130
+    except jobs.Forgotten:
+        say(f"{address} was begun anew and knows {job} no more; {_resume(run_dir, address)}")
+        return 1
     except jobs.LOST as error:
         say(f"{address} answers no more ({error}); the study may go on; {_ways_on(job, address)}")
         return 1
@@ -174,9 +177,13 @@ def _ended(jobs: Any, details: Any, address: str) -> int:
     """The exit code of a study that has ended; said is how one goes on that ended too early."""
     code = int(jobs.exit_code(details))
     if code not in (0, 2):
-        run_dir = shlex.quote(details.metadata["run_dir"])
-        say(f"it goes on with python launch/submit.py --resume {run_dir} --address {address}")
+        say(_resume(details.metadata["run_dir"], address))
     return code
+
+
+def _resume(run_dir: str, address: str) -> str:
+    command = f"python launch/submit.py --resume {shlex.quote(run_dir)} --address {address}"
+    return f"it goes on with {command}"
 
 
 def say(text: str) -> None:

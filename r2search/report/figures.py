@@ -1,6 +1,6 @@
 """The plotly figures of report.html, from trials alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -77,6 +77,21 @@ def learning_curves(summary: Summary, trials: Sequence[TrialOutcome]) -> go.Figu
         if trial.trial == best:
             style = {"color": BLUE, "width": 3.5}
             figure.add_trace(_curves([trial], f"incumbent {best}", name, style))
+    return figure
+
+
+def shares_of(shares: Mapping[str, float]) -> go.Figure:
+    """Shares of one as bars, the largest above."""
+    figure = _figure("share", "")
+    rising = sorted(shares, key=lambda name: shares[name])
+    figure.add_bar(
+        x=[shares[name] for name in rising],
+        y=[escape(name) for name in rising],
+        orientation="h",
+        marker={"color": BLUE},
+        hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+    )
+    figure.update_layout(height=90 + 26 * len(shares), yaxis={"rangemode": "normal"})
     return figure
 
 

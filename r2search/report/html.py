@@ -6,15 +6,25 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
-from typing import Any
 
-import plotly.io
 import yaml
 from plotly.offline import get_plotlyjs
 
 from r2search.records import TrialOutcome
+from r2search.report.audit import audit
 from r2search.report.figures import OUTCOMES, learning_curves, objective_over_time, outcome_of
-from r2search.report.markup import Cell, Html, Number, card, facts, join, section, table, tag
+from r2search.report.markup import (
+    Cell,
+    Html,
+    Number,
+    card,
+    drawing,
+    facts,
+    join,
+    section,
+    table,
+    tag,
+)
 from r2search.report.scores import scores
 from r2search.report.wording import (
     Summary,
@@ -55,6 +65,7 @@ def write_report(
         _search(summary, trials),
         _pictures(pictures),
         scores(summary),
+        audit(summary),
         _trials(summary, trials),
         _facts(summary),
         _config(summary),
@@ -117,22 +128,10 @@ def _search(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:
     return section(
         "Search",
         tag("h3", "Objective over time"),
-        _drawing("time", over_time, "A dot is a trial at its best epoch; a diamond, a baseline."),
+        drawing("time", over_time, "A dot is a trial at its best epoch; a diamond, a baseline."),
         tag("h3", "Learning curves"),
-        _drawing("curves", curves, "An epoch is the same number of training pixels for all."),
+        drawing("curves", curves, "An epoch is the same number of training pixels for all."),
     )
-
-
-def _drawing(name: str, figure: Any, caption: str) -> Html:
-    drawing = plotly.io.to_html(
-        figure,
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=f"figure-{name}",
-        default_height="380px",
-        config={"displayModeBar": False, "responsive": True},
-    )
-    return tag("figure", Html(drawing), tag("figcaption", caption))
 
 
 def _pictures(pictures: Sequence[tuple[str, bytes]]) -> Html:

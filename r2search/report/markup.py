@@ -4,6 +4,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+import plotly.io
+from plotly.graph_objects import Figure
+
 from r2search.report.wording import drawn
 
 
@@ -36,6 +39,19 @@ def join(parts: Iterable[str], between: str = "") -> Html:
 
 def section(title: str, *inside: str) -> Html:
     return tag("section", tag("h2", title), *inside)
+
+
+def drawing(name: str, figure: Figure, caption: str) -> Html:
+    """A plotly figure, whose script the page has; `name` is its own on the page."""
+    drawn = plotly.io.to_html(
+        figure,
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=f"figure-{name}",
+        default_height=f"{figure.layout.height}px",
+        config={"displayModeBar": False, "responsive": True},
+    )
+    return tag("figure", Html(drawn), tag("figcaption", caption))
 
 
 def card(label: str, value: str, under: str = "", *, kind: str = "", mood: str = "") -> Html:

@@ -39,6 +39,10 @@ NOISY = (
 _ADDRESS = "RAY_API_SERVER_ADDRESS"
 
 
+class Forgotten(Exception):
+    """The head of the cluster was begun anew, and knows no job of before."""
+
+
 def connect(address: str) -> JobSubmissionClient:
     """A client of the cluster whose dashboard is at `address`, http://HOST:PORT. Misuse if none."""
     if not address.startswith(("http://", "https://")):
@@ -106,7 +110,7 @@ def follow(client: JobSubmissionClient, job: str, show: Callable[[str], Any]) ->
     """Hand on what the job prints, all from the beginning, until it ends; returns its details.
 
     A lost connection, and one on which nothing comes, is taken up again, TRIES times with growing
-    pauses; then its error is raised.
+    pauses; then its error is raised. Forgotten when the head of the cluster was begun anew.
     """
     shown, failures = 0, 0
 
@@ -129,6 +133,8 @@ def follow(client: JobSubmissionClient, job: str, show: Callable[[str], Any]) ->
             details = client.get_job_info(job)
         except LOST:
             failures += 1
+            if _is_forgotten(client, job):
+                raise Forgotten(job) from None
             if failures == TRIES:
                 raise
             time.sleep(min(2**failures, 30))
@@ -136,6 +142,13 @@ def follow(client: JobSubmissionClient, job: str, show: Callable[[str], Any]) ->
         if details.status.is_terminal():
             return details
         time.sleep(1)
+
+
+def _is_forgotten(client: JobSubmissionClient, job: str) -> bool:
+    """Whether the cluster answers, and knows no such job."""
+    with suppress(*LOST):
+        return job not in {details.submission_id for details in client.list_jobs()}
+    return False
 
 
 def details_of(client: JobSubmissionClient, job: str) -> Any:

@@ -8,7 +8,7 @@ from its record draws what it would have drawn.
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +108,9 @@ class Proposals:
             plan = self._planner(trial_config(self._study, overrides))
         return trial or self.ask(overrides), overrides, plan
 
-    def ask(self, overrides: dict[str, Any]) -> optuna.Trial:
+    def ask(self, overrides: Mapping[str, Any]) -> optuna.Trial:
         """A trial of Optuna's with just these values."""
-        self._optuna.enqueue_trial({key: _label(value) for key, value in overrides.items()})
-        trial = self._optuna.ask()
-        draw(self._study, _suggest_by(trial))
-        return trial
+        return ask(self._optuna, self._study, overrides)
 
     def _refuse(self, trial: optuna.Trial, cause: str, excess: float) -> None:
         trial.set_constraint(cause, excess)
@@ -155,6 +152,14 @@ class Proposals:
         if plan.refusal:
             self._ledger.refuse(overrides, plan.refusal, proposed=proposed)
         return plan
+
+
+def ask(evidence: optuna.Study, study: Study, overrides: Mapping[str, Any]) -> optuna.Trial:
+    """A trial of Optuna's study `evidence` with the values `overrides` of our study's space."""
+    evidence.enqueue_trial({key: _label(value) for key, value in overrides.items()})
+    trial = evidence.ask()
+    draw(study, _suggest_by(trial))
+    return trial
 
 
 def _sampler(study: Study, proposals: int) -> optuna.samplers.BaseSampler:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from network import address
-from ray_nodes import HEAD, LONELY, STUDY_S, Cluster
+from ray_nodes import HEAD, LONELY, STUDY_S, WORKERS, Cluster
 
 from r2search.bundle import load_bundle
 from r2search.tuning.events import read_events
@@ -150,6 +150,22 @@ def test_a_node_that_is_cut_off_and_comes_back_tells_nothing_twice(cluster: Clus
     require_whole(study)
     assert went_on_after(study, lost) < GO_ON_S
     cluster.nodes[machine].wait(timeout=60)  # a node that was given up ends itself
+
+
+def test_a_study_whose_head_is_lost_goes_on_in_a_cluster_begun_anew(cluster: Cluster) -> None:
+    study = begin(cluster, "headless")
+    study.wait_for("long", SAVED)
+    for machine in (HEAD, *WORKERS):  # without its head no node lives on
+        cluster.network.kill(machine)
+    cluster.restore()
+    assert study.end() == 1
+    assert "was begun anew and knows" in study.said
+    (run_dir,) = re.findall(r"it goes on with python launch/submit.py --resume (\S+)", study.said)
+    assert Path(run_dir) == study.run_dir
+    words = f"--resume {run_dir} --wandb disabled".split()
+    again = Study(cluster.submit(*words), study.run_dir)
+    assert again.end() == 0, again.said
+    require_whole(again)
 
 
 def test_a_node_with_a_disk_of_its_own_is_refused_by_its_address(cluster: Cluster) -> None:

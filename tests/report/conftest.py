@@ -107,7 +107,19 @@ def summary(trials: list[TrialOutcome]) -> dict[str, Any]:
             "second_observer": {"dice_mean": 0.7781, "sensitivity": 0.79, "specificity": 0.97},
         },
         "optimism": 0.034,
-        "audit": None,
+        "audit": {
+            "order": [
+                {"from": 2, "to": 6, "trials": 9, "tau": 0.61},
+                {"from": 6, "to": None, "trials": 2, "tau": None},
+            ],
+            "stopping": {"stopped": 21, "finished": 5, "chance": 0.124, "regret": 0.0031},
+            "half": {"trial": "t0004", "value": 0.7611, "loss": 0.0315},
+            "importance": {
+                "trials": 26,
+                "epoch": 2,
+                "shares": {"train.lr": 0.7, "model.depth": 0.25, "model.dropout": 0.05},
+            },
+        },
         "trials": {
             "total": 28,
             "completed": 5,

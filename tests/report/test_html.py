@@ -69,6 +69,25 @@ def test_the_report_names_the_incumbent_and_every_yardstick(page: Page) -> None:
     assert "It is 0.015 better than the second observer (0.778)." in page.text
 
 
+def test_the_report_says_whether_stopping_was_right(page: Page) -> None:
+    assert "21 trials were stopped early." in page.text
+    assert "beaten the incumbent with a chance of 12 %, by 0.003 on average" in page.text
+    assert "After half of the time, t0004 had 0.761: 0.032 less than in the end." in page.text
+    assert ["2", "epoch 6", "9", "0.610"] in page.rows
+    assert not [row for row in page.rows if row[:1] == ["6"]]  # two trials say nothing
+    assert 'id="figure-importance"' in page.source
+    assert "Of 26 trials by the best of their first 2 epochs" in page.text
+
+
+def test_of_a_search_that_tells_nothing_no_audit_is_shown(
+    tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    nothing = {"order": [], "stopping": None, "half": None, "importance": None}
+    for audit in (None, nothing):
+        page = write(tmp_path, summary | {"audit": audit}, trials)
+        assert "Was the search right?" not in page.text
+
+
 def test_of_one_class_no_class_is_spoken_of(page: Page) -> None:
     assert "classes." not in page.text
     assert not [row for row in page.rows if "class" in row[0]]

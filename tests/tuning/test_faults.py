@@ -3,7 +3,7 @@
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,11 @@ def run(noise: SampleSet) -> Iterator[Callable[..., Searched]]:
         patch.setattr("r2search.tuning.engine.sharing", planting)
 
         def searched(
-            study: Study, folder: Path, stopping: Callable[[Ledger], bool] = lambda ledger: False
+            study: Study,
+            folder: Path,
+            stopping: Callable[[Ledger], bool] = lambda ledger: False,
+            trackers: Sequence[Any] = (),
+            refresh: Callable[[], None] = lambda: None,
         ) -> Searched:
             (folder / "checkpoints").mkdir(parents=True)
             ledger = Ledger(folder / "trials.jsonl")
@@ -173,8 +177,8 @@ def run(noise: SampleSet) -> Iterator[Callable[..., Searched]]:
                 SLOTS,
                 folder,
                 ledger,
-                [],
-                lambda: None,
+                list(trackers),
+                refresh,
                 lambda: stopping(ledger),
             )
             ledger.close()
@@ -268,6 +272,34 @@ def test_a_worker_that_is_lost_between_two_trials_costs_neither(
     }
     (note,) = ended.notes("t0001")
     assert note.startswith("its worker was lost (")
+
+
+class Raising:
+    """A tracker that breaks whatever it is told."""
+
+    def start(self, trial: TrialOutcome) -> None:
+        raise ValueError("planted")
+
+    def report(self, trial: str, report: EpochReport) -> None:
+        raise ValueError("planted")
+
+    def end(self, trial: TrialOutcome) -> None:
+        raise ValueError("planted")
+
+
+def test_callbacks_that_raise_cost_no_report(
+    run: Callable[..., Searched], make_study: MakeStudy, tmp_path: Path
+) -> None:
+    space = SPACE.partition("baselines:")[0] + "baselines:\n  first: {train.lr: 0.01}\n"
+
+    def refresh() -> None:
+        raise ValueError("planted")
+
+    ended = run(make_study(space=space), tmp_path / "run", trackers=[Raising()], refresh=refresh)
+    assert {name: (t.outcome, len(t.reports)) for name, t in ended.trials.items()} == {
+        "first": ("completed", EPOCHS),
+        "t0001": ("completed", EPOCHS),
+    }
 
 
 def test_an_exception_of_a_config_is_not_tried_again_and_costs_no_worker(faulty: Searched) -> None:

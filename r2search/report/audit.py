@@ -1,0 +1,76 @@
+"""The part of report.html that asks whether early stopping was right, and what mattered."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from r2search.report.figures import shares_of
+from r2search.report.markup import Cell, Html, Number, drawing, section, table, tag
+from r2search.report.wording import Summary, number, part, percent
+
+
+def audit(summary: Summary) -> Html:
+    """What `audit` of the summary holds; nothing where it holds nothing."""
+    found = part(summary, "audit")
+    inside = [*_stopping(found), *_half(found), *_order(found), *_importance(found)]
+    return section("Was the search right?", *inside) if inside else Html()
+
+
+def _stopping(found: Mapping[str, Any]) -> list[Html]:
+    stopping = found.get("stopping")
+    if not stopping or not stopping["stopped"]:
+        return []
+    return [
+        tag(
+            "p",
+            f"{stopping['stopped']} trials were stopped early. If they had gained what the "
+            f"{stopping['finished']} that were trained to their end still gained from the same "
+            f"epoch on, one of them would have beaten the incumbent with a chance of "
+            f"{percent(stopping['chance'])}, by {number(stopping['regret'])} on average. An "
+            "estimate: those that went on were chosen for being good.",
+        )
+    ]
+
+
+def _half(found: Mapping[str, Any]) -> list[Html]:
+    half = found.get("half")
+    if not half:
+        return []
+    lacks = f"{number(half['loss'])} less than in the end" if half["loss"] else "as in the end"
+    return [
+        tag("p", f"After half of the time, {half['trial']} had {number(half['value'])}: {lacks}.")
+    ]
+
+
+def _order(found: Mapping[str, Any]) -> list[Html]:
+    rows: list[list[Cell]] = [
+        [
+            Number(str(row["from"]), row["from"]),
+            "the end" if row["to"] is None else f"epoch {row['to']}",
+            Number(str(row["trials"]), row["trials"]),
+            Number(number(row["tau"]), row["tau"]),
+        ]
+        for row in found.get("order") or ()
+        if row["tau"] is not None
+    ]
+    if not rows:
+        return []
+    hint = (
+        "How well the order of the trials at a rung foretold their order later: 1 is the same "
+        "order, 0 is chance. Only trials that came so far can be asked."
+    )
+    heads = ["at epoch", "and at", "trials", "Kendall's tau"]
+    return [tag("h3", "Order at the rungs"), tag("p", hint, class_="quiet"), table(heads, rows)]
+
+
+def _importance(found: Mapping[str, Any]) -> list[Html]:
+    importance = found.get("importance")
+    if not importance:
+        return []
+    caption = (
+        f"Of {importance['trials']} trials by the best of their first {importance['epoch']} epochs "
+        "(PED-ANOVA): how much each setting decided about being among the best."
+    )
+    return [
+        tag("h3", "What mattered"),
+        drawing("importance", shares_of(importance["shares"]), caption),
+    ]

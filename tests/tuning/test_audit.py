@@ -1,0 +1,114 @@
+"""What a record tells about its own search."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from r2search.config import Study
+from r2search.records import EpochReport, TrialOutcome
+from r2search.tuning.audit import audit
+
+METRIC = "val/dice_mean"
+MakeStudy = Callable[..., Study]
+
+
+def trial(
+    name: str,
+    values: Sequence[float],
+    outcome: Any = "completed",
+    *,
+    baseline: bool = False,
+    began: float = 0.0,
+) -> TrialOutcome:
+    """A trial that reports every ten seconds."""
+    reports = [
+        EpochReport(epoch=epoch, metrics={METRIC: value}, pixels=1, seconds={})
+        for epoch, value in enumerate(values, start=1)
+    ]
+    return TrialOutcome(
+        trial=name,
+        baseline=baseline,
+        overrides={},
+        config={},
+        cost={},
+        planned_epochs=4,
+        started=began,
+        reports=reports,
+        report_times=[began + 10.0 * epoch for epoch in range(1, len(values) + 1)],
+        outcome=outcome,
+    )
+
+
+@pytest.fixture
+def study(make_study: MakeStudy) -> Study:
+    """Rungs at 1 and 2 epochs, an end at 4."""
+    return make_study()
+
+
+FINISHED = [
+    trial("a", (0.1, 0.2, 0.3, 0.4)),  # gains 0.3 from its first epoch on
+    trial("b", (0.2, 0.4, 0.5, 0.6)),
+    trial("c", (0.3, 0.6, 0.8, 0.8)),
+]
+
+
+def test_an_order_that_stays_has_a_tau_of_one(study: Study) -> None:
+    late = trial("d", (0.35, 0.5), "stopped")
+    order = audit(study, [*FINISHED, late, trial("e", (0.0,), "stopped")])["order"]
+    assert [(row["from"], row["to"], row["trials"]) for row in order] == [(1, 2, 4), (2, None, 3)]
+    assert order[0]["tau"] == pytest.approx(4 / 6)  # of six pairs, one has changed
+    assert order[1]["tau"] == pytest.approx(1.0)
+
+
+def test_a_trial_is_ranked_by_its_best_so_far(study: Study) -> None:
+    dip = trial("d", (0.9, 0.1, 0.1, 0.95))
+    assert audit(study, [*FINISHED, dip])["order"][1]["tau"] == pytest.approx(1.0)
+
+
+def test_where_the_goal_is_to_minimize_all_is_mirrored(make_study: MakeStudy) -> None:
+    trials = [*FINISHED, trial("d", (0.35, 0.5), "stopped")]
+    mirrored = [
+        trial(t.trial, [-report.metrics[METRIC] for report in t.reports], t.outcome) for t in trials
+    ]
+    up = audit(make_study(), trials)
+    down = audit(make_study({"metric.goal": "minimize"}), mirrored)
+    assert down["order"] == up["order"]
+    assert down["stopping"] == up["stopping"]
+    assert down["half"]["loss"] == pytest.approx(up["half"]["loss"])
+
+
+def test_stopped_trials_gain_what_the_others_gained(study: Study) -> None:
+    near = trial("d", (0.45,), "stopped")  # 0.75, 0.85 or 0.95 in the end; the incumbent has 0.8
+    stopping = audit(study, [*FINISHED, near])["stopping"]
+    assert (stopping["stopped"], stopping["finished"]) == (1, 3)
+    assert stopping["chance"] == pytest.approx(2 / 3, abs=0.05)
+    assert stopping["regret"] == pytest.approx((0.05 + 0.15) / 3, abs=0.01)
+
+
+def test_a_trial_far_behind_was_stopped_rightly(study: Study) -> None:
+    stopping = audit(study, [*FINISHED, trial("d", (0.1,), "stopped")])["stopping"]
+    assert (stopping["chance"], stopping["regret"]) == (0.0, 0.0)
+
+
+def test_without_trials_at_their_end_nothing_is_estimated(study: Study) -> None:
+    found = audit(study, [*FINISHED[:2], trial("d", (0.1,), "stopped")])
+    assert found["stopping"] is None
+    assert found["order"][1]["tau"] is None
+
+
+def test_half_of_the_time_counts_from_the_first_to_the_last_report(study: Study) -> None:
+    later = trial("later", (0.5, 0.9), began=60.0)
+    found = audit(study, [*FINISHED, later])["half"]
+    assert found == {"trial": "c", "value": 0.8, "loss": pytest.approx(0.1)}
+
+
+def test_baselines_and_failures_are_no_evidence_of_stopping(study: Study) -> None:
+    more = [trial("B", (0.9, 0.1, 0.1, 0.1), baseline=True), trial("f", (0.9, 0.1), "failed")]
+    assert audit(study, [*FINISHED, *more])["order"] == audit(study, FINISHED)["order"]
+
+
+def test_a_study_without_a_report_is_audited_too(study: Study) -> None:
+    found = audit(study, [])
+    assert found["stopping"] is found["half"] is found["importance"] is None
+    assert {row["tau"] for row in found["order"]} == {None}
