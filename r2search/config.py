@@ -276,6 +276,9 @@ class MetricConfig(Strict):
 class BudgetConfig(Strict):
     time: Duration = Field(600.0, description="wall clock of the whole study")
     trials: int = Field(200, ge=1, description="trials beside the baselines")
+    flops: float | None = Field(
+        None, gt=0, description="of the training of all trials, three forward passes a patch"
+    )
     max_epochs: int = Field(40, ge=1, description="longest training of one trial")
 
 

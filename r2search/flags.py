@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Callable
 
-from r2search.settings import count, duration, trials
+from r2search.settings import count, duration, flops, trials
 
 ADDRESS = "RAY_API_SERVER_ADDRESS"  # Ray's own commands read it, too
 
@@ -72,6 +72,7 @@ def _add_budget(command: argparse.ArgumentParser) -> None:
     budget.add_argument(
         "--trials", type=trials, metavar="N", help="most trials beside the baselines"
     )
+    budget.add_argument("--flops", type=flops, metavar="N", help="most of the training: 1e15")
     budget.add_argument("--workers", type=count(1), metavar="N", help="trials trained at a time")
 
 
@@ -146,6 +147,7 @@ def add_simulate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workers", type=count(1), metavar="N", default=4, help="default: 4")
     command.add_argument("--time", type=duration, help="of each study (default: the space file's)")
     command.add_argument("--trials", type=trials, metavar="N", help="most beside the baselines")
+    command.add_argument("--flops", type=flops, metavar="N", help="most of the training: 1e15")
     command.add_argument(
         "--seeds", type=count(1), metavar="N", default=10, help="studies of each (default: 10)"
     )

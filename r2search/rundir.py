@@ -73,6 +73,8 @@ def require_more(study: Study, run_dir: Path, ledger: Ledger) -> None:
     """Misuse when a study that has ended is given nothing more to do."""
     if not ledger.finished:
         return  # at least its end is to be written
+    if study.budget.flops is not None and ledger.flops > study.budget.flops:
+        raise Misuse(f"--resume {run_dir}: its FLOPs are spent; give it more, as by --flops +1e15")
     if ledger.elapsed() > search_seconds(study.budget):
         raise Misuse(f"--resume {run_dir}: its time is spent; give it more, as by --time +30m")
     drawn = [trial for trial in ledger.trials.values() if not trial.baseline]

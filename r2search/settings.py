@@ -1,6 +1,7 @@
 """What the flags of a command mean as settings of a study."""
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ import yaml
 
 from r2search.config import BudgetConfig, Misuse, Study
 from r2search.strict import parse_duration
+
+BUDGETS = ("time", "trials", "flops")  # flags, and fields of `budget`
 
 
 def count(least: int) -> Callable[[str], int]:
@@ -46,6 +49,17 @@ def trials(text: str) -> int | More:
     return More(number) if text.startswith("+") else number
 
 
+def flops(text: str) -> float | More:
+    """The type of a flag: a number of floating-point operations; with a plus, so many more."""
+    try:
+        number = float(text.removeprefix("+"))
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"write a number like 1e15, not {text!r}")
+    return More(number) if text.startswith("+") else number
+
+
 def require_extension(options: argparse.Namespace) -> None:
     """Misuse for what cannot be changed of a study that goes on."""
     named = [
@@ -53,10 +67,10 @@ def require_extension(options: argparse.Namespace) -> None:
     ]
     if named or options.set:
         raise Misuse(
-            f"--{(named or ['set'])[0]}: --resume goes on with a study as it was; --time +30m and "
-            "--trials +50 extend it, --workers and --wandb may differ"
+            f"--{(named or ['set'])[0]}: --resume goes on with a study as it was; --time +30m, "
+            "--trials +50 and --flops +1e15 extend it, --workers and --wandb may differ"
         )
-    for flag in ("time", "trials"):
+    for flag in BUDGETS:
         given = getattr(options, flag)
         if given is not None and not isinstance(given, More):
             raise Misuse(f"--{flag}: beside --resume write how much more, as in --{flag} +30")
@@ -66,8 +80,10 @@ def extended(study: Study, options: argparse.Namespace) -> Study:
     """The study of `--resume`, with what its flags add to the budget."""
     require_extension(options)
     budget = study.budget.model_dump()
-    for flag in ("time", "trials"):
+    for flag in BUDGETS:
         more = getattr(options, flag)
+        if more is not None and budget[flag] is None:
+            raise Misuse(f"--{flag} +: the study has no limit of them; leave it out")
         if more is not None:
             budget[flag] += more.value
     workers = study.resources.workers if options.workers is None else options.workers
@@ -85,7 +101,7 @@ def assignments(options: argparse.Namespace) -> dict[str, Any]:
     if getattr(options, "data", None) is not None:
         given |= {"data.root": options.data, "data.pool": [], "data.otherwise": "error"}
     flags = {"reader": "data.reader", "seed": "search.seed", "time": "budget.time"}
-    flags |= {"trials": "budget.trials", "workers": "resources.workers"}
+    flags |= {"trials": "budget.trials", "flops": "budget.flops", "workers": "resources.workers"}
     for flag, key in flags.items():
         value = getattr(options, flag, None)
         if isinstance(value, More):

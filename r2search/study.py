@@ -21,7 +21,6 @@ from r2search.report.screen import Screen, print_summary
 from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import require_something_to_search
 from r2search.train.metrics import METRICS
-from r2search.tuning.budget import search_seconds
 from r2search.tuning.disk import disk_needed, free_note
 from r2search.tuning.engine import planner_for, ray_session, search
 from r2search.tuning.events import Ledger
@@ -137,8 +136,11 @@ def _search(
     """
 
     def stopping() -> bool:
-        late = ledger.elapsed() > search_seconds(study.budget)
-        return late or interrupt.signal is not None or (remote is not None and remote.lost)
+        return (
+            ledger.left(study.budget) < 0
+            or interrupt.signal is not None
+            or (remote is not None and remote.lost)
+        )
 
     slots, began, broken = None, None, ""
     shelf = remote.shelf if remote else None

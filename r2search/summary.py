@@ -136,7 +136,10 @@ def count_trials(trials: list[TrialOutcome], refused: Mapping[str, int]) -> dict
 def account_time(
     trials: list[TrialOutcome], wall: float, search_wall: float, budget: float, workers: int
 ) -> dict[str, float]:
-    """Where the time went, in seconds; goodput is the share of worker time in epochs."""
+    """Where the time went, in seconds; goodput is the share of worker time in epochs.
+
+    `train_flops` are those of the training, as the costs of the trials have them.
+    """
     train = sum(r.seconds["train"] for t in trials for r in t.reports)
     validate = sum(r.seconds["validate"] for t in trials for r in t.reports)
     return {
@@ -144,6 +147,7 @@ def account_time(
         "budget_s": budget,
         "search_s": search_wall,
         "train_s": train,
+        "train_flops": sum(t.cost.get("epoch_flops", 0.0) * len(t.reports) for t in trials),
         "validate_s": validate,
         "goodput": (train + validate) / (search_wall * workers) if search_wall else 0.0,
     }

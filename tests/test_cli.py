@@ -133,6 +133,8 @@ FLAGS = {
     "tune --space quick.yaml --time soon": "argument --time: .*20m or 1h30m, not 'soon'; see r2s",
     "tune --space quick.yaml --time 0s": "argument --time: must be longer than '0s'; see r2search",
     "tune --space quick.yaml --trials 0": "argument --trials: write a whole number from 1 on, not",
+    "tune --space quick.yaml --flops nan": "argument --flops: write a number like 1e15, not 'nan'",
+    "tune --space quick.yaml --flops +1e15": "--flops .: only beside --resume; write it without th",
     "tune --space quick.yaml --trials -3": "argument --trials: write a whole number from 1 on, no",
     "tune --space quick.yaml --trials 2.5": "argument --trials: write a whole number from 1 on, n",
     "tune --space quick.yaml --workers 0": "argument --workers: write a whole number from 1 on, n",

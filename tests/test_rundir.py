@@ -107,6 +107,10 @@ def test_a_study_that_has_ended_is_resumed_only_with_more_to_do(
     study, ledger = load_study("quick.yaml", BUDGET), ended(2)
     require_more(study, tmp_path, ledger)  # it was never tested and reported
     ledger.finish()
+    limited = study.model_copy(update={"budget": study.budget.model_copy(update={"flops": 1e9})})
+    monkeypatch.setattr(ledger, "flops", 2e9)
+    with pytest.raises(Misuse, match=r"its FLOPs are spent; give it more, as by --flops \+1e15"):
+        require_more(limited, tmp_path, ledger)
     with pytest.raises(Misuse, match=r"its trials are done; give it more, as by --trials \+50"):
         require_more(study, tmp_path, ledger)
     require_more(load_study("quick.yaml", BUDGET | {"budget.trials": 3}), tmp_path, ledger)

@@ -44,7 +44,7 @@ def _half(found: Mapping[str, Any]) -> list[Html]:
 def _order(found: Mapping[str, Any]) -> list[Html]:
     rows: list[list[Cell]] = [
         [
-            Number(str(row["from"]), row["from"]),
+            f"epoch {row['from']}",
             "the end" if row["to"] is None else f"epoch {row['to']}",
             Number(str(row["trials"]), row["trials"]),
             Number(number(row["tau"]), row["tau"]),
@@ -58,7 +58,7 @@ def _order(found: Mapping[str, Any]) -> list[Html]:
         "How well the order of the trials at a rung foretold their order later: 1 is the same "
         "order, 0 is chance. Only trials that came so far can be asked."
     )
-    heads = ["at epoch", "and at", "trials", "Kendall's tau"]
+    heads = ["order at", "and at", "trials", "Kendall's tau"]
     return [tag("h3", "Order at the rungs"), tag("p", hint, class_="quiet"), table(heads, rows)]
 
 

@@ -37,11 +37,13 @@ class Plan:
     gpu_share: float | None = None  # of its own; None: as every trial has
     refusal: Refusal | None = None
     pace: float = 1.0  # its epochs in the time of one, of a trial that can just afford max_epochs
+    epoch_flops: float = 0.0  # of its training
 
     def cost(self) -> dict[str, float]:
         return {
             "parameters": self.parameters,
             "flops": self.flops,
+            "epoch_flops": self.epoch_flops,
             "epoch_seconds": self.epoch_seconds,
             "memory": self.memory,
         }
@@ -50,6 +52,22 @@ class Plan:
 def search_seconds(budget: BudgetConfig) -> float:
     """Wall clock of the search itself, at least half of it all; what follows has the rest."""
     return max(budget.time / 2, budget.time - max(5.0, budget.time * FINISH_SHARE))
+
+
+def seconds_left(budget: BudgetConfig, elapsed: float, flops: float) -> float:
+    """Seconds until the search ends, after so many, in which its trials trained so many FLOPs.
+
+    A budget of FLOPs ends as they went so far.
+    """
+    left = search_seconds(budget) - elapsed
+    if budget.flops is not None and flops:
+        left = min(left, (budget.flops - flops) * elapsed / flops)
+    return left
+
+
+def training_flops(config: TrialConfig, flops: float) -> float:
+    """Of an epoch, if a forward pass of one patch takes `flops`; a backward pass takes two."""
+    return 3 * flops * config.train.epoch_pixels / config.patch**2
 
 
 def epoch_limit(budget: BudgetConfig, workers: int) -> float:
@@ -113,6 +131,7 @@ def plan_trial(
         gpu_share=room.share(memory, busy) if room.shares else None,
         refusal=_refusal(memory, room.memory, seconds, epoch_limit(budget, workers)),
         pace=pace(budget, workers, seconds),
+        epoch_flops=training_flops(config, float(cost.flops)),
     )
 
 

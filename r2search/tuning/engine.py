@@ -17,7 +17,7 @@ from r2search.data.samples import SampleSet
 from r2search.scratch import own_scratch
 from r2search.storage import Storage
 from r2search.storage.stop import StopMark
-from r2search.tuning.budget import Plan, Validated, plan_trial, search_seconds
+from r2search.tuning.budget import Plan, Validated, plan_trial
 from r2search.tuning.callback import StudyCallback
 from r2search.tuning.checkpoints import CHECKPOINTS
 from r2search.tuning.events import Ledger
@@ -193,7 +193,7 @@ def _tune_config(
             ledger,
             run_dir / "study.journal",
             gpus=slots.workers.capacity,
-            left=lambda: search_seconds(study.budget) - ledger.elapsed(),
+            left=lambda: ledger.left(study.budget),
         ),
         scheduler=scheduler,
         num_samples=-1,  # the searcher says when it is finished

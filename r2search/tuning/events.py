@@ -12,8 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from r2search.config import BudgetConfig
 from r2search.records import FORMAT, EpochReport, Outcome, TrialOutcome
-from r2search.tuning.budget import Refusal
+from r2search.tuning.budget import Refusal, seconds_left
 from r2search.tuning.record_file import RecordFile
 
 
@@ -33,6 +34,7 @@ class Ledger:
         self.refused: Counter[str] = Counter()  # configs that were drawn but not run, by cause
         self.tested: dict[tuple[str, int], dict[str, float]] = {}  # by trial and epoch
         self.openings = 0  # of the test split
+        self.flops = 0.0  # of the training of all epochs
         if path and path.exists():
             os.truncate(path, _whole(path))
         self.past = list(read_events(path)) if path and path.exists() else []  # all events so far
@@ -46,6 +48,10 @@ class Ledger:
     def infeasible(self) -> int:
         """How many drawn configs were not run."""
         return self.refused.total()
+
+    def left(self, budget: BudgetConfig) -> float:
+        """Seconds until the search ends; negative when it should have."""
+        return seconds_left(budget, self.elapsed(), self.flops)
 
     def elapsed(self) -> float:
         """Seconds since the study began."""
@@ -131,6 +137,8 @@ class Ledger:
     def _apply(self, event: dict[str, Any]) -> None:
         if event["event"] == "infeasible":
             self.refused[event["cause"]] += 1
+        elif event["event"] == "report":
+            self.flops += self.trials[event["trial"]].cost.get("epoch_flops", 0.0)
         elif event["event"] == "test":
             self.openings += 1
             for score in event["scores"]:

@@ -49,6 +49,10 @@ def foresee(study: Study, planner: Callable[[TrialConfig], Plan], workers: int) 
     left = have - sum(plan.epochs * plan.epoch_seconds for plan in baselines.values())
     each = _mean_cost(study, fitting, longest)
     trials = min(float(study.budget.trials), max(0.0, left) / each) if each else 0.0
+    if study.budget.flops is not None and fitting:
+        more = study.budget.flops - sum(p.epochs * p.epoch_flops for p in baselines.values())
+        flops = statistics.mean(_mean_epochs_of(study, p, longest) * p.epoch_flops for p in fitting)
+        trials = min(trials, max(0.0, more) / flops) if flops else trials
     return Foresight(
         baselines=baselines,
         fitting=tuple(fitting),
@@ -101,8 +105,9 @@ def _mean_epochs(shares: Sequence[tuple[int, float]], most: int) -> float:
 
 def _mean_cost(study: Study, plans: Sequence[Plan], longest: int) -> float:
     """Worker-seconds of a trial, on average; 0 without any."""
-    costs = [
-        _mean_epochs(_shares(study, longest, plan.pace), plan.epochs) * plan.epoch_seconds
-        for plan in plans
-    ]
+    costs = [_mean_epochs_of(study, plan, longest) * plan.epoch_seconds for plan in plans]
     return statistics.mean(costs) if costs else 0.0
+
+
+def _mean_epochs_of(study: Study, plan: Plan, longest: int) -> float:
+    return _mean_epochs(_shares(study, longest, plan.pace), plan.epochs)

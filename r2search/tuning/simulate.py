@@ -31,6 +31,7 @@ from r2search.tuning.budget import (
     pace,
     search_seconds,
     too_slow,
+    training_flops,
 )
 from r2search.tuning.curves import Curve, Failure, Recording
 from r2search.tuning.events import Ledger
@@ -97,7 +98,7 @@ class Table:
         self._places = Places(study.parameters, drawn)
         named = [(name, self.study.baselines[name].overrides) for name in self._baselines]
         self._plans = {
-            trial_config(study, overrides): self._plan(curve)
+            (config := trial_config(study, overrides)): self._plan(config, curve)
             for overrides, curve in [
                 *((overrides, self._curves[_key(overrides)]) for overrides in drawn),
                 *((overrides, self._baselines[name]) for name, overrides in named),
@@ -140,8 +141,9 @@ class Table:
         seconds = epoch_seconds(config, recording.validation_pixels, recording.rate)
         return replace(self._planned(seconds), refusal=too_slow(seconds, self._limit))
 
-    def _plan(self, curve: Curve) -> Plan:
+    def _plan(self, config: TrialConfig, curve: Curve) -> Plan:
         plan = self._planned(_epoch_seconds(curve), curve.parameters, curve.flops)
+        plan = replace(plan, epoch_flops=training_flops(config, curve.flops))
         return plan if curve.failure else replace(plan, epochs=min(plan.epochs, len(curve.reports)))
 
     def _planned(self, seconds: float, parameters: int = 0, flops: float = 0.0) -> Plan:
@@ -199,7 +201,7 @@ def replay(table: Table, seed: int) -> Replayed:
         study,
         table.planner,
         ledger,
-        left=lambda: search_seconds(study.budget) - ledger.elapsed(),
+        left=lambda: ledger.left(study.budget),
         instead=table.taker(),
     )
     scheduler = build_scheduler(study)

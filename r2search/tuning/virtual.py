@@ -84,6 +84,8 @@ class VirtualSearch:
         while self._ends and self._ends[0][0] <= deadline:
             self.clock.now, _, stretch = heapq.heappop(self._ends)
             self._end_epoch(stretch)
+            if self.ledger.left(self.study.budget) < 0:
+                return
             self._begin_trials()
         if self._ends:
             self.clock.now = deadline

@@ -7,7 +7,14 @@ import pytest
 from r2search.config import BudgetConfig, ModelConfig, TrialConfig
 from r2search.models.cost import Rate, epoch_seconds, model_cost
 from r2search.models.memory import step_memory, trial_memory
-from r2search.tuning.budget import Plan, Validated, plan_trial, search_seconds
+from r2search.tuning.budget import (
+    Plan,
+    Validated,
+    plan_trial,
+    search_seconds,
+    seconds_left,
+    training_flops,
+)
 from r2search.tuning.resources import GPU_PROCESS_MEMORY, LAUNCH_S, SHARES, Room
 
 CONFIG = TrialConfig(model=ModelConfig(block="conv", depth=2, base_filters=4))
@@ -29,6 +36,28 @@ def plan(
     room: Room | None = None,
 ) -> Plan:
     return plan_trial(config, BUDGET, workers, VALIDATED, rate or rate_for(1.0), room or Room())
+
+
+def test_a_budget_of_flops_ends_as_they_went_so_far() -> None:
+    budget = BUDGET.model_copy(update={"flops": 1e12})
+    assert seconds_left(BUDGET, 100.0, 1e12) == 840.0  # there is no limit of them
+    assert seconds_left(budget, 100.0, 0.0) == 840.0  # nothing is trained yet
+    assert seconds_left(budget, 100.0, 4e11) == pytest.approx(150.0)  # 0.6 of 1e12 is left
+    assert seconds_left(budget, 900.0, 1e11) == 40.0  # the time is over before
+    assert seconds_left(budget, 100.0, 1.1e12) < 0
+
+
+def test_the_flops_of_an_epoch_are_those_of_its_patches_three_times() -> None:
+    patches = CONFIG.train.epoch_pixels / CONFIG.patch**2
+    assert training_flops(CONFIG, 7.0) == pytest.approx(3 * 7.0 * patches)
+    assert plan().epoch_flops == training_flops(CONFIG, plan().flops)
+
+
+def test_a_slow_network_has_a_slow_pace() -> None:
+    # An eighth of 1880 worker-seconds, 235, pays for 40 epochs of 5.875 s.
+    assert plan(rate=rate_for(5.875)).pace == pytest.approx(1.0)
+    assert plan(rate=rate_for(11.75)).pace == pytest.approx(0.5)
+    assert plan(rate=rate_for(1.0)).pace == pytest.approx(5.875)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +112,7 @@ def test_a_plan_tells_its_cost_in_plain_numbers() -> None:
     assert planned.cost() == {
         "parameters": planned.parameters,
         "flops": planned.flops,
+        "epoch_flops": planned.epoch_flops,
         "epoch_seconds": pytest.approx(2.0),
         "memory": trial_memory(CONFIG, "float32", CONFIG.train.batch_size, VALIDATED.edge),
     }

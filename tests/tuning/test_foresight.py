@@ -95,6 +95,17 @@ def test_rungs_in_seconds_cost_a_slow_trial_no_more_than_a_fast_one(study: Study
     assert foresee(paced, slow, 1).trials > foresee(study, slow, 1).trials
 
 
+def test_flops_may_end_a_study_before_its_time(study: Study) -> None:
+    budget = study.budget.model_copy(update={"flops": 1000.0})
+    limited = study.model_copy(update={"budget": budget})
+
+    def plan(config: TrialConfig) -> Plan:
+        return replace(plan_of(config), epoch_flops=10.0)
+
+    # two baselines take 90 each; a trial (1 + 2/3 + 6/9) * 10 on average
+    assert foresee(limited, plan, 2).trials == pytest.approx((1000 - 180) / (10 * 7 / 3))
+
+
 def test_a_study_with_few_trials_ends_early(make_study: MakeStudy) -> None:
     few = make_study({"budget.time": 20000.0, "budget.trials": 3})
     seen = foresee(few, plan_of, workers=2)

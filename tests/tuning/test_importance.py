@@ -26,8 +26,8 @@ def test_a_useless_setting_has_an_importance_near_zero(make_study: MakeStudy) ->
     shares = importance(study, trials)
     assert shares is not None
     assert next(iter(shares)) == "model.depth"
-    assert shares["model.depth"] > 0.9
-    assert max(share for name, share in shares.items() if name != "model.depth") < 0.05
+    assert shares["model.depth"] > 0.8
+    assert max(share for name, share in shares.items() if name != "model.depth") < 0.08
     assert abs(sum(shares.values()) - 1) < 1e-9
 
 

@@ -16,14 +16,14 @@ from r2search.records import EpochReport
 from r2search.tuning.budget import Plan, search_seconds
 from r2search.tuning.curves import Failure
 from r2search.tuning.events import Ledger
-from r2search.tuning.scheduler import build_scheduler
+from r2search.tuning.scheduler import SCHEDULERS, build_scheduler
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.virtual import SWITCH_S, Clock, VirtualSearch
 
 MakeStudy = Callable[..., Study]
 
 METRIC = "val/dice_mean"
-TYPES = ["asha", "ray_asha", "none"]
+EPOCH_FLOPS = 1e9
 Value = Callable[[dict[str, Any], int], float]
 
 
@@ -33,7 +33,8 @@ def drawn_value(proposal: dict[str, Any], epoch: int) -> float:
 
 def plan(config: TrialConfig) -> Plan:
     """A deep network takes longer, and trains for fewer epochs."""
-    return Plan(9 - config.model.depth, float(config.model.depth), 1, 1.0, 1, 1)
+    seconds = float(config.model.depth)
+    return Plan(9 - config.model.depth, seconds, 1, 1.0, 1, 1, epoch_flops=EPOCH_FLOPS * seconds)
 
 
 def run(
@@ -52,9 +53,7 @@ def run(
         return EpochReport(epoch=epoch, metrics=metrics, pixels=1, seconds=seconds)
 
     ledger = Ledger(None, clock := Clock())
-    searcher = StudySearcher(
-        study, plan, ledger, left=lambda: search_seconds(study.budget) - ledger.elapsed()
-    )
+    searcher = StudySearcher(study, plan, ledger, left=lambda: ledger.left(study.budget))
     scheduler = scheduler or build_scheduler(study)
     VirtualSearch(study, searcher, scheduler, train, ledger, clock, workers).run()
     return ledger
@@ -75,7 +74,7 @@ def test_a_trial_that_was_called_to_its_end_is_given_to_no_other_worker(
     assert passing  # a rung, where it would be there for any worker to take
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", SCHEDULERS)
 @settings(max_examples=8, deadline=None)
 @given(
     workers=st.integers(1, 5),
@@ -133,6 +132,17 @@ def test_workers_train_side_by_side(make_study: MakeStudy) -> None:
     study = make_study({"early_terminate.type": "none", "budget.trials": 30})
     alone, four = (run(study, workers).past[-1]["t"] for workers in (1, 4))
     assert alone / 4 <= four <= alone / 4 + 40  # the longest trial takes less
+
+
+def test_a_budget_of_flops_ends_the_search(make_study: MakeStudy) -> None:
+    rule = {"early_terminate.type": "asha", "budget.trials": 1000, "budget.time": "100h"}
+    most = 200 * EPOCH_FLOPS
+    ledger = run(make_study(rule | {"budget.flops": most}), workers=2)
+    spent = sum(trial.cost["epoch_flops"] * len(trial.reports) for trial in ledger.trials.values())
+    assert ledger.flops == spent
+    assert most < spent <= most + 2 * 4 * EPOCH_FLOPS  # an epoch of each worker at most
+    assert ledger.elapsed() < 0.01 * search_seconds(make_study(rule).budget)
+    assert all(trial.outcome for trial in ledger.trials.values())
 
 
 def test_ray_s_own_schedulers_can_be_driven(make_study: MakeStudy) -> None:
