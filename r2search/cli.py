@@ -104,6 +104,7 @@ def _tune(options: argparse.Namespace) -> int:
         tracking=options.wandb,
         command=options.command_line,
         resume=options.resume is not None,
+        warm_start=options.warm_start,
     )
     if is_url(where):
         folder = _new_run_dir(where.rstrip("/").rpartition("/")[2])

@@ -55,6 +55,13 @@ def add_tune(command: argparse.ArgumentParser) -> None:
 
 def _add_search(command: argparse.ArgumentParser) -> None:
     _add_budget(command)
+    command.add_argument(
+        "--warm-start",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="run folders of earlier studies whose trials are evidence for what is tried next",
+    )
     tracking = command.add_argument_group("tracking")
     tracking.add_argument(
         "--wandb",

@@ -44,6 +44,8 @@ Ctrl-C ends the search and still writes all of that; a second one ends it at onc
       go on with a study that was interrupted; RUN is its run folder
   r2search tune --resume RUN --time +30m
       search half an hour longer
+  r2search tune --space retina.yaml --warm-start runs/retina-1 runs/retina-2
+      begin with what these two studies found out
   r2search tune --space retina.yaml --out s3://BUCKET/retina1
       keep the run folder in a bucket; --resume s3://BUCKET/retina1 goes on anywhere
 

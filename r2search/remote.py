@@ -11,7 +11,7 @@ from typing import Self
 
 from r2search.bundle import CONFIG, WEIGHTS
 from r2search.config import Misuse, Study
-from r2search.rundir import RECORD
+from r2search.records import RECORD
 from r2search.selection import incumbent
 from r2search.storage import Storage, StorageError
 from r2search.storage.lease import Lease

@@ -11,11 +11,10 @@ from r2search.config import Misuse, Study
 from r2search.data.samples import SampleSet
 from r2search.environment import machine, revision, versions
 from r2search.finish import write_json
+from r2search.records import RECORD
 from r2search.space import dump_study
 from r2search.tuning.budget import search_seconds
 from r2search.tuning.events import Ledger
-
-RECORD = "trials.jsonl"
 
 
 def claim(run_dir: Path, resume: bool = False) -> Path:

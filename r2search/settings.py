@@ -64,7 +64,7 @@ def require_extension(options: argparse.Namespace) -> None:
     """Misuse for what cannot be changed of a study that goes on."""
     named = [
         flag for flag in ("data", "reader", "seed", "out") if getattr(options, flag) is not None
-    ]
+    ] + ["warm-start"] * bool(options.warm_start)
     if named or options.set:
         raise Misuse(
             f"--{(named or ['set'])[0]}: --resume goes on with a study as it was; --time +30m, "

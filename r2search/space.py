@@ -252,7 +252,11 @@ def as_drawn(study: Study, overrides: Mapping[str, Any]) -> dict[str, Any] | Non
 
     A baseline names only what differs from the defaults; the space may vary more than that.
     """
-    config = trial_config(study, overrides)
+    return point_of(study, trial_config(study, overrides))
+
+
+def point_of(study: Study, config: TrialConfig) -> dict[str, Any] | None:
+    """The draw that gives just this config; None if the space has none."""
     candidate: dict[str, Any] = {}
     for parameter in study.parameters:
         if _applies(study, parameter, candidate):

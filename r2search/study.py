@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,14 @@ from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.progress import shower
 from r2search.remote import RemoteRun
-from r2search.report.screen import Screen, print_summary
+from r2search.report.screen import Screen, print_summary, say
 from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import require_something_to_search
 from r2search.train.metrics import METRICS
 from r2search.tuning.disk import disk_needed, free_note
 from r2search.tuning.engine import planner_for, ray_session, search
 from r2search.tuning.events import Ledger
+from r2search.tuning.evidence import Evidence, gather
 from r2search.tuning.slots import Slots, measure_slots
 from r2search.tuning.trackers import Tracker
 
@@ -43,15 +44,18 @@ def run_study(
     console: Console | None = None,
     resume: bool = False,
     remote: RemoteRun | None = None,
+    warm_start: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Search, test the best once, export it, report. Returns what summary.json holds.
 
     `resume`: go on with the study in `run_dir`, from its record. `remote`: where others see it.
+    `warm_start`: run folders of earlier studies, whose trials are evidence.
     Raises Misuse, before anything is started, for bad data, a bad space or a run folder in use;
     StorageError when `remote` fails for long.
     """
     require_something_to_search(study)
     study, samples = prepare(study)
+    evidence, remarks = gather(study, warm_start)
     run_dir = claim(run_dir, resume)
     with hold(run_dir):
         try:
@@ -59,8 +63,19 @@ def run_study(
                 if resume:
                     require_more(study, run_dir, ledger)
                 facts = open_run(study, run_dir, command)
+                console = console or Console()
+                for remark in remarks:
+                    say(console, remark)
                 return _run(
-                    study, samples, run_dir, ledger, facts, tracking, console or Console(), remote
+                    study,
+                    samples,
+                    run_dir,
+                    ledger,
+                    facts,
+                    tracking,
+                    console,
+                    remote,
+                    evidence,
                 )
         except Misuse:
             if not resume:
@@ -77,13 +92,25 @@ def _run(
     tracking: Tracking,
     console: Console,
     remote: RemoteRun | None,
+    evidence: Evidence,
 ) -> dict[str, Any]:
     """The study in its folder, from the first event to the summary."""
     with Interrupt() as interrupt, Screen(console) as screen:
         show = shower(study, samples, ledger, screen)
         show("starting")
         mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
-        done = _search(study, samples, run_dir, ledger, trackers, interrupt, screen, show, remote)
+        done = _search(
+            study,
+            samples,
+            run_dir,
+            ledger,
+            trackers,
+            interrupt,
+            screen,
+            show,
+            remote,
+            evidence,
+        )
         for tracker in trackers:
             tracker.close()
         unsent = list(ledger.trials) if mode == "offline" else []
@@ -129,6 +156,7 @@ def _search(
     screen: Screen,
     show: Callable[..., None],
     remote: RemoteRun | None,
+    evidence: Evidence,
 ) -> _Searched:
     """Run the trials through Ray, and again from the record when an error ends the search.
 
@@ -152,7 +180,7 @@ def _search(
                 slots = measure_slots(study, run_dir, ledger.past, shelf)
                 if not broken:
                     note_disk(study, samples, run_dir, slots, screen.note)
-                note_study(study, samples, ledger, slots, broken)
+                note_study(study, samples, ledger, slots, evidence, broken)
                 show("searching")
                 began = began or ledger.elapsed()
                 search(study, samples, ref, slots, run_dir, ledger, trackers, show, stopping, shelf)
@@ -221,7 +249,12 @@ def open_trackers(
 
 
 def note_study(
-    study: Study, samples: SampleSet, ledger: Ledger, slots: Slots, broken: str = ""
+    study: Study,
+    samples: SampleSet,
+    ledger: Ledger,
+    slots: Slots,
+    evidence: Evidence = (),
+    broken: str = "",
 ) -> None:
     """The first line of trials.jsonl: what a replay must know. Of a study that goes on, a line that
     says so; `broken` is the error that ended it before.
@@ -240,6 +273,7 @@ def note_study(
         early_terminate=study.early_terminate.model_dump(),
         search=study.search.model_dump(),
         data=samples.fingerprint,
+        evidence=list(evidence),
         **facts,
     )
 

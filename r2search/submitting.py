@@ -34,6 +34,9 @@ def _submit(options: argparse.Namespace) -> int:
             check_url(path)
         elif path is not None and not path.startswith("/"):
             raise Misuse(f"--{flag} {path}: is a path of the cluster's nodes; begin it with /")
+    for path in options.warm_start:
+        if not path.startswith("/"):
+            raise Misuse(f"--warm-start {path}: is a path of the cluster's nodes; begin it with /")
     secret = _wandb_key() if options.send_wandb_key else {}
     from r2search.tuning.packing import pack, size_of
 

@@ -13,8 +13,8 @@ import pytest
 from r2search.config import Misuse
 from r2search.data import load
 from r2search.data.samples import SampleSet
-from r2search.records import Outcome
-from r2search.rundir import RECORD, abandon, claim, hold, open_ledger, open_run, require_more
+from r2search.records import RECORD, Outcome
+from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import load_study
 from r2search.tuning.events import Ledger
 

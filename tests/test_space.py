@@ -324,7 +324,7 @@ def test_an_assigned_condition_decides_what_rests_on_it(tmp_path: Path) -> None:
     ("key", "value", "answer"),
     [
         ("model.dpeth", 3, "unknown key (value 3); did you mean 'depth'? known: activation,"),
-        ("budget.tiem", 3, "unknown key (value 3); did you mean 'time'? known: max_epochs,"),
+        ("budget.tiem", 3, "unknown key (value 3); did you mean 'time'? known: flops, max_"),
         ("bugdet.time", 3, "unknown key (value 3); did you mean 'budget'? known: budget,"),
         ("depth", 3, "unknown key (value 3); did you mean model.depth?"),
         ("budget", 3, "unknown key (value 3); this is a section: name one field of it"),

@@ -50,6 +50,7 @@ class Proposals:
         self._optuna = optuna.create_study(direction=study.metric.goal, study_name=study.name)
         self._journal = _journal_study(study, journal) if journal else None
         self._nothing_fits = False  # as the last draws had it
+        self._evidence = 0  # trials of earlier studies
 
     def tell(
         self, asked: optuna.Trial, outcome: str | None, value: float | None, *, finished: bool
@@ -69,6 +70,15 @@ class Proposals:
         if self._journal is not None:
             self._journal.add_trial(told)
 
+    def believe(self, trial: Mapping[str, Any]) -> None:
+        """A trial of an earlier study, as `evidence.gather` gives it."""
+        asked = self.ask(trial["overrides"])
+        for step, value in enumerate(trial["values"], start=1):
+            asked.report(value, step=step)
+        asked.set_user_attr("trial", f"{trial['run']}/{trial['trial']}")
+        self.tell(asked, None, trial["values"][-1], finished=trial["finished"])
+        self._evidence += 1
+
     def tell_refused(self, event: dict[str, Any]) -> None:
         """A refused draw of the record: Optuna learns of those that it had proposed."""
         if event["proposed"]:
@@ -82,7 +92,7 @@ class Proposals:
         TPE learns of what it proposes in vain: left untold, the refused part of a space looks
         unexplored and draws it for ever.
         """
-        random = self._study.search.searcher == "random" or drawn < STARTUP_TRIALS
+        random = self._study.search.searcher == "random" or drawn + self._evidence < STARTUP_TRIALS
         for _ in range(0 if random or self._nothing_fits else MOST_PROPOSALS):
             self._optuna.sampler = _sampler(self._study, len(self._optuna.get_trials(False)))
             trial = self._optuna.ask()

@@ -104,6 +104,9 @@ class StudySearcher(Searcher):
             name, kind = event.get("trial", ""), event["event"]
             if kind == "infeasible":
                 self._proposals.tell_refused(event)
+            elif kind == "study":
+                for trial in event.get("evidence", ()):
+                    self._proposals.believe(trial)
             elif kind == "trial":
                 self._running[name] = self._recall(event)
             elif kind == "promote":
