@@ -28,7 +28,6 @@ from r2search.train.hardware import apply, detect, place_model
 from r2search.train.inference import Predictor
 from r2search.train.metrics import classify
 from r2search.train.trainer import evaluate
-from r2search.tuning.audit import audit
 from r2search.tuning.events import Ledger
 
 SHOWN_SAMPLES = 4  # validation images in the report
@@ -93,6 +92,8 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
         },
     )
     summary["optimism"] = optimism(summary)
+    from r2search.tuning.audit import audit  # with scipy.stats and optuna.importance: at the end
+
     summary["audit"] = audit(study, trials)
     if best is not None:
         summary["bundle"] = "bundle"

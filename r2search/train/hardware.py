@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -177,6 +176,8 @@ def solve_rate(works: list[list[float]], seconds: list[float]) -> Rate:
 
     Work that explains nothing costs nothing: its rate is huge.
     """
+    from scipy.optimize import nnls  # takes half a second, and few processes solve for a rate
+
     relative = np.array(works) / np.array(seconds)[:, None]
     scale = relative.max(axis=0)  # flops and elements differ by orders of magnitude
     cost, _ = nnls(relative / scale, np.ones(len(seconds)))

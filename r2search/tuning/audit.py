@@ -60,7 +60,7 @@ def _order(study: Study, own: Sequence[TrialOutcome], reached: Reached) -> list[
     settings, longest = study.early_terminate, study.budget.max_epochs
     levels = rung_levels(settings.grace_period, settings.reduction_factor, longest)
     rows = []
-    for level, then in zip(levels, [*levels[1:], None], strict=True):
+    for level, then in zip(levels, [*levels, None][1:], strict=True):
         later = [
             (reached[trial.trial][level - 1], reached[trial.trial][(then or 0) - 1])
             for trial in own

@@ -1,9 +1,12 @@
 """What a record tells about its own search."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from r2search.config import Study
 from r2search.records import EpochReport, TrialOutcome
@@ -112,3 +115,26 @@ def test_a_study_without_a_report_is_audited_too(study: Study) -> None:
     found = audit(study, [])
     assert found["stopping"] is found["half"] is found["importance"] is None
     assert {row["tau"] for row in found["order"]} == {None}
+
+
+def test_a_study_shorter_than_its_grace_period_has_no_rung(make_study: MakeStudy) -> None:
+    study = make_study({"early_terminate.grace_period": 9})
+    assert audit(study, FINISHED)["order"] == []
+
+
+@given(
+    kind=st.sampled_from(["asha", "median", "none"]),
+    curves=st.lists(st.lists(st.floats(0, 1), max_size=6), max_size=20),
+    rng=st.randoms(use_true_random=False),
+)
+@settings(deadline=None, max_examples=50)
+def test_no_record_breaks_the_audit(
+    make_study: MakeStudy, kind: str, curves: list[list[float]], rng: Any
+) -> None:
+    outcomes = ["completed", "stopped", "failed", "infeasible", "interrupted", None]
+    trials = [
+        trial(f"t{number}", values, rng.choice(outcomes), baseline=rng.random() < 0.2)
+        for number, values in enumerate(curves)
+    ]
+    found = audit(make_study({"early_terminate.type": kind}), trials)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
