@@ -55,7 +55,7 @@ def run_study(
     """
     require_something_to_search(study)
     study, samples = prepare(study)
-    evidence, remarks = gather(study, warm_start)
+    evidence, remarks = gather(study, warm_start, samples.fingerprint)
     run_dir = claim(run_dir, resume)
     with hold(run_dir):
         try:

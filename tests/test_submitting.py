@@ -48,6 +48,7 @@ def test_launch_submit_submits_unless_it_is_told_what_else() -> None:
         ),
         ("job submit --resume runs/r1", "--resume runs/r1: is a path of the cluster's nodes; beg"),
         (f"{RESUME} --out /shared/r2", "--out: --resume goes on with a study as it was; --time"),
+        (f"{RESUME} --warm-start /r", "--warm-start: --resume goes on with a study as it was; "),
         (f"{RESUME} --set model.depth=4", "--set: --resume goes on with a study as it was; --tim"),
         (f"{RESUME} --time 30m", "--time: beside --resume write how much more, as in --time +30"),
         (f"{RESUME} --space quick.yaml", "argument --space: not allowed with argument --resume"),
@@ -58,6 +59,7 @@ def test_launch_submit_submits_unless_it_is_told_what_else() -> None:
             "s3://bucket/r1: was given with a user or password",
         ),
         ("job submit --space quick.yaml --out s3://bucket/r1", "--address is missing"),
+        (f"{SUBMIT} --warm-start runs/a", "--warm-start runs/a: is a path of the cluster's nodes"),
         (f"{SUBMIT} --data photos", "--data photos: is a path of the cluster's nodes; begin it w"),
         (
             SUBMIT,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from r2search.config import Misuse, Study, TrialConfig
 from r2search.records import RECORD, TrialOutcome
@@ -16,51 +17,59 @@ Evidence = Sequence[Mapping[str, Any]]  # trials, as `gather` gives them
 PLACE = ("reader", "root", "otherwise", "pool")  # of DataConfig: where the images lie
 
 
-def gather(study: Study, runs: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def gather(
+    study: Study, runs: Sequence[str], images: str
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The trials of earlier run folders that are points of this study's space, and remarks.
 
     A trial is {run, trial, overrides, values, finished}: what would be drawn to have its settings,
     all of them, those that do not vary here, too; and the best value after each of its epochs.
-    Failed ones say nothing. Misuse for a folder without a record, for another objective, and when
-    no trial is of this space.
+    Failed ones say nothing. `images`: the fingerprint of this study's.
+    Misuse for a folder without a record, for another objective, and when no trial is of this space.
     """
     found, remarks = [], []
     for run in runs:
-        trials = eligible(_trials(study, Path(run)))
+        first, trials = _read(study, Path(run))
         evidence = [one for trial in trials for one in _evidence(study, run, trial)]
         if not evidence:
             raise Misuse(
                 f"--warm-start {run}: none of its {len(trials)} trials is of the space "
                 f"{study.name} with the same fixed settings; leave it out"
             )
-        remarks.append(f"{len(evidence)} of {len(trials)} trials of {run} are evidence")
+        others = ", on other images: values are compared as they are"
+        remarks.append(
+            f"{len(evidence)} of {len(trials)} trials of {run} are evidence"
+            f"{'' if first.get('data') == images else others}"
+        )
         found += evidence
     return found, remarks
 
 
-def _trials(study: Study, run: Path) -> list[TrialOutcome]:
+def _read(study: Study, run: Path) -> tuple[dict[str, Any], list[TrialOutcome]]:
+    """The first event of a record, and the trials that have a score."""
     record = run / RECORD
     if not record.is_file():
         raise Misuse(f"--warm-start {run}: holds no {RECORD}; name the folder of a study")
     try:
-        first = next(read_events(record), {})
-        metric = first.get("metric")
-        if metric != study.metric.model_dump():
-            said = f"{metric['goal']} {metric['name']}" if metric else "no study's"
-            raise Misuse(
-                f"--warm-start {run}: its objective is {said}, not {study.metric.goal} "
-                f"{study.metric.name}; leave it out"
-            )
-        return read_trials(record)
+        first, trials = next(read_events(record), {}), eligible(read_trials(record))
     except (ValueError, KeyError) as error:
-        if isinstance(error, Misuse):
-            raise
-        raise Misuse(f"--warm-start {error}; restore it, or leave it out") from None
+        raise Misuse(f"--warm-start {run}: its record is damaged ({error}); leave it out") from None
+    metric = first.get("metric")
+    if metric != study.metric.model_dump():
+        said = f"{metric['goal']} {metric['name']}" if metric else "no study's"
+        raise Misuse(
+            f"--warm-start {run}: its objective is {said}, not {study.metric.goal} "
+            f"{study.metric.name}; leave it out"
+        )
+    return first, trials
 
 
 def _evidence(study: Study, run: str, trial: TrialOutcome) -> Iterator[dict[str, Any]]:
     """The trial, if it is a point of the space."""
-    config = TrialConfig.model_validate(trial.config)
+    try:
+        config = TrialConfig.model_validate(trial.config)
+    except ValidationError:
+        return  # of another version
     here = {name: getattr(study.fixed.data, name) for name in PLACE}
     config = config.model_copy(update={"data": config.data.model_copy(update=here)})
     overrides = point_of(study, config)

@@ -19,6 +19,7 @@ from r2search.tuning.searcher import StudySearcher
 
 METRIC = "val/dice_mean"
 EPOCHS = 4
+IMAGES = "c0ffee"  # their fingerprint
 MakeStudy = Callable[..., Study]
 
 
@@ -30,10 +31,10 @@ def plan(config: Any) -> Plan:
 def earlier(tmp_path: Path) -> Callable[..., str]:
     """`earlier(study, trials)` writes the record of a study; every second trial was stopped."""
 
-    def write(study: Study, trials: int = 4, *, failed: bool = False) -> str:
+    def write(study: Study, trials: int = 4, *, failed: bool = False, images: str = IMAGES) -> str:
         (tmp_path / study.name).mkdir(exist_ok=True)
         ledger = Ledger(tmp_path / study.name / RECORD)
-        ledger.begin(metric=study.metric.model_dump())
+        ledger.begin(metric=study.metric.model_dump(), data=images)
         for number in range(trials):
             overrides = draw(study, suggest_randomly(rng_for(7, "earlier", number)))
             config = trial_config(study, overrides).model_dump(mode="json")
@@ -55,7 +56,7 @@ def test_a_trial_is_told_by_its_best_after_each_epoch(
     make_study: MakeStudy, earlier: Callable[..., str]
 ) -> None:
     study = make_study()
-    found, remarks = gather(study, [earlier(study)])
+    found, remarks = gather(study, [earlier(study)], IMAGES)
     assert [(one["trial"], one["finished"]) for one in found] == [
         ("t0000", True),
         ("t0001", False),
@@ -65,14 +66,16 @@ def test_a_trial_is_told_by_its_best_after_each_epoch(
     assert found[0]["values"] == pytest.approx([0.1, 0.3, 0.3, 0.4])
     assert found[0]["run"] == "tiny"
     assert remarks[0].startswith("4 of 4 trials of ")
+    assert remarks[0].endswith("are evidence")
 
 
-def test_other_images_elsewhere_are_no_hindrance(
+def test_other_images_are_no_hindrance_but_are_told(
     make_study: MakeStudy, earlier: Callable[..., str]
 ) -> None:
-    run = earlier(make_study({"data.reader": "synthetic_skin"}))
-    found, _ = gather(make_study(), [run])
+    run = earlier(make_study({"data.reader": "synthetic_skin"}), images="others")
+    found, remarks = gather(make_study(), [run], IMAGES)
     assert len(found) == 4
+    assert remarks[0].endswith("evidence, on other images: values are compared as they are")
 
 
 def test_trials_outside_the_space_are_left_out(
@@ -80,7 +83,7 @@ def test_trials_outside_the_space_are_left_out(
 ) -> None:
     run = earlier(make_study(), trials=20)
     narrow = make_study({"model.block": "conv"})
-    found, remarks = gather(narrow, [run])
+    found, remarks = gather(narrow, [run], IMAGES)
     assert 0 < len(found) < 20
     assert all("model.block" not in one["overrides"] for one in found)
     assert remarks[0].startswith(f"{len(found)} of 20 trials")
@@ -91,18 +94,18 @@ def test_trials_with_other_fixed_settings_are_of_another_space(
 ) -> None:
     run = earlier(make_study({"train.epoch_pixels": 12345}))
     with pytest.raises(Misuse, match="none of its 4 trials is of the space tiny"):
-        gather(make_study(), [run])
+        gather(make_study(), [run], IMAGES)
 
 
 def test_failed_trials_say_nothing(make_study: MakeStudy, earlier: Callable[..., str]) -> None:
     with pytest.raises(Misuse, match="none of its 0 trials"):
-        gather(make_study(), [earlier(make_study(), failed=True)])
+        gather(make_study(), [earlier(make_study(), failed=True)], IMAGES)
 
 
 def test_another_objective_is_refused(make_study: MakeStudy, earlier: Callable[..., str]) -> None:
     run = earlier(make_study({"metric.name": "val/iou_mean"}))
     with pytest.raises(Misuse, match=r"its objective is maximize val/iou_mean, not maximize val/"):
-        gather(make_study(), [run])
+        gather(make_study(), [run], IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_a_folder_without_a_whole_record_is_refused(
     if text is not None:
         (tmp_path / RECORD).write_text(text)
     with pytest.raises(Misuse, match=reason):
-        gather(make_study(), [str(tmp_path)])
+        gather(make_study(), [str(tmp_path)], IMAGES)
 
 
 def test_the_searcher_begins_with_the_evidence_and_replays_it(
@@ -123,7 +126,7 @@ def test_the_searcher_begins_with_the_evidence_and_replays_it(
 ) -> None:
     study = make_study()
     study = study.model_copy(update={"baselines": {}})
-    found, _ = gather(study, [earlier(study, trials=STARTUP_TRIALS)])
+    found, _ = gather(study, [earlier(study, trials=STARTUP_TRIALS)], IMAGES)
     ledger = Ledger(tmp_path / "new.jsonl")
     ledger.begin(evidence=found)
     searcher = StudySearcher(study, plan, ledger)
