@@ -200,7 +200,7 @@ def add_results(command: argparse.ArgumentParser) -> None:
 
 def add_slurm(command: argparse.ArgumentParser) -> None:
     add_nodes(command)
-    _add_study(command)
+    _add_study(command, resume=True)
     _add_search(command)
 
 

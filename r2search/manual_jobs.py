@@ -125,6 +125,8 @@ are those of `r2search tune`; --out is on storage that all nodes share.
       > study.sh, then: sbatch --partition=gpu study.sh
   r2search job slurm --space general.yaml --data /shared/mine --out /shared/runs/mine
       one node with 8 CPUs
+  r2search job slurm --resume /shared/runs/mine --time +4h
+      go on with it where Slurm ended it, and four hours longer
 
 """,
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 from r2search import flags, manual_jobs, settings
 from r2search.config import Misuse, Study
+from r2search.records import RECORD
 from r2search.storage import check_url, is_url
 
 
@@ -122,11 +123,32 @@ def _fetch(options: argparse.Namespace) -> int:
 def _slurm(options: argparse.Namespace) -> int:
     from r2search.tuning.slurm import render_slurm
 
-    study = _load(options)
-    words = ["--space", options.space, *_for_tune(options, flags.add_nodes)]
+    words = _for_tune(options, flags.add_nodes)
+    if options.resume is None:
+        study, spent = _load(options), 0.0
+        words = ["--space", options.space, *words]
+    else:
+        study, spent = _begun(options)
     nodes, cpus, gpus = options.nodes, options.cpus, options.gpus
-    print(render_slurm(study.name, words, nodes, cpus, gpus, study.budget.time), end="")
+    time_s = max(0.0, study.budget.time - spent)
+    print(render_slurm(study.name, words, nodes, cpus, gpus, time_s), end="")
     return 0
+
+
+def _begun(options: argparse.Namespace) -> tuple[Study, float]:
+    """The study of a run folder that this machine sees, and the seconds that it had."""
+    from r2search.space import load_study
+    from r2search.tuning.events import read_events
+
+    folder = Path(options.resume)
+    if not (folder / "space.yaml").is_file() or not (folder / RECORD).is_file():
+        raise Misuse(f"--resume {folder}: holds no study; name its run folder, as it is seen here")
+    study = settings.extended(load_study(folder / "space.yaml"), options)
+    try:
+        last = list(read_events(folder / RECORD))[-1:]
+    except ValueError as error:
+        raise Misuse(f"--resume {error}; restore it") from None
+    return study, float(last[0]["t"]) if last else 0.0
 
 
 def _for_tune(options: argparse.Namespace, add: Callable[[argparse.ArgumentParser], None]) -> Any:

@@ -2,10 +2,13 @@
 
 import shlex
 import socket
+from pathlib import Path
 
 import pytest
 
 from r2search.cli import build_parser, main
+from r2search.records import RECORD
+from r2search.space import dump_study, load_study
 from r2search.submitting import COMMANDS, command
 
 pytest.importorskip("aiohttp", reason="the extra `cluster` is not installed")
@@ -72,6 +75,7 @@ def test_launch_submit_submits_unless_it_is_told_what_else() -> None:
         (f"{SUBMIT} --nodes 2", "unrecognized arguments: --nodes 2; see r2search --help"),
         ("job stop", "the following arguments are required: ID; see r2search job stop --help"),
         ("job status", "--address is missing"),
+        ("job slurm --resume gone", "--resume gone: holds no study; name its run folder, as it is"),
         ("job slurm --space quick.yaml --nodes 0", "argument --nodes: write a whole number from 1"),
     ],
 )
@@ -93,6 +97,24 @@ def test_the_flag_wins_over_the_addresses_of_rays_own_commands(
     message = refused(f"job status --address {nowhere}", capsys)
     assert message.startswith(f"--address {nowhere}: no Ray dashboard answers there (")
     assert message.endswith("or bring it here with ssh -L 8265:localhost:8265 HEAD")
+
+
+def test_the_script_for_slurm_goes_on_with_a_study_for_the_time_that_is_left(
+    capsys: Capture, tmp_path: Path
+) -> None:
+    study = load_study("quick.yaml", {"budget.time": 7200.0})
+    (tmp_path / "space.yaml").write_text(dump_study(study))
+    events = '{"t": 0.0, "event": "study"}\n{"t": 3600.0, "event": "note"}\n'
+    (tmp_path / RECORD).write_text(events)
+    words = f"--resume {tmp_path} --time +30m --wandb disabled"
+    assert main(shlex.split(f"job slurm --nodes 2 {words}")) == 0
+    script = capsys.readouterr().out
+    assert f"python launch/tune.py {words} &" in script
+    # half of the two hours are left, and half an hour more; a quarter of an hour is for the rest
+    assert "#SBATCH --time=0-01:45:00" in script
+    (tmp_path / RECORD).write_text('{"t": 0.0, "ev\n{"t": 1.0, "event": "note"}\n')
+    message = refused(f"job slurm --resume {tmp_path}", capsys)
+    assert ":1: not JSON" in message
 
 
 def test_the_script_for_slurm_runs_the_same_study(capsys: Capture) -> None:
