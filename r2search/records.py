@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 RECORD = "trials.jsonl"  # of a run folder
-FORMAT = 1  # of trials.jsonl and summary.json; raised when a reader must know the difference
+FORMAT = 2  # of trials.jsonl and summary.json; raised when a reader must know the difference
 
 Outcome = Literal["completed", "stopped", "failed", "infeasible", "interrupted"]
 

@@ -11,7 +11,7 @@ from r2search.config import Misuse, Study
 from r2search.data.samples import SampleSet
 from r2search.environment import machine, revision, versions
 from r2search.finish import write_json
-from r2search.records import RECORD
+from r2search.records import FORMAT, RECORD
 from r2search.space import dump_study
 from r2search.tuning.budget import search_seconds
 from r2search.tuning.events import Ledger
@@ -54,13 +54,21 @@ def abandon(run_dir: Path) -> None:
 
 
 def open_ledger(run_dir: Path, samples: SampleSet) -> Ledger:
-    """The record of the study, begun or taken up. Misuse when it is damaged or of other images."""
+    """The record of the study, begun or taken up.
+
+    Misuse when it is damaged, of another format, or of other images.
+    """
     try:
         ledger = Ledger(run_dir / RECORD)
     except ValueError as error:
         raise Misuse(f"{error}; restore it, or begin a new study") from None
-    for event in ledger.past:
-        if event["event"] == "study" and event["data"] != samples.fingerprint:
+    for event in (event for event in ledger.past if event["event"] == "study"):
+        if event["format"] != FORMAT:
+            raise Misuse(
+                f"--resume {run_dir}: its record has format {event['format']}, and this version "
+                f"writes {FORMAT}; go on with the one that began it, which environment.json names"
+            )
+        if event["data"] != samples.fingerprint:
             raise Misuse(
                 f"--resume {run_dir}: the images are not those that it began with; "
                 "restore them, or begin a new study"

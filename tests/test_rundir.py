@@ -13,7 +13,7 @@ import pytest
 from r2search.config import Misuse
 from r2search.data import load
 from r2search.data.samples import SampleSet
-from r2search.records import RECORD, Outcome
+from r2search.records import FORMAT, RECORD, Outcome
 from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import load_study
 from r2search.tuning.events import Ledger
@@ -75,6 +75,16 @@ def test_a_study_goes_on_with_its_own_images_alone(tmp_path: Path, samples: Samp
     assert len(open_ledger(tmp_path, samples).past) == 1
     with pytest.raises(Misuse, match="the images are not those that it began with"):
         open_ledger(tmp_path, replace(samples, fingerprint="of others"))
+
+
+def test_a_record_of_another_format_is_not_gone_on_with(tmp_path: Path, samples: SampleSet) -> None:
+    ledger = open_ledger(tmp_path, samples)
+    ledger.begin(data=samples.fingerprint)
+    ledger.close()
+    record = tmp_path / RECORD
+    record.write_text(record.read_text().replace(f'"format": {FORMAT}', '"format": 1'))
+    with pytest.raises(Misuse, match=f"has format 1, and this version writes {FORMAT}; go on with"):
+        open_ledger(tmp_path, samples)
 
 
 def test_a_damaged_record_is_named_by_its_line(tmp_path: Path, samples: SampleSet) -> None:
