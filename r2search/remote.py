@@ -12,6 +12,7 @@ from typing import Self
 from r2search.bundle import CONFIG, WEIGHTS
 from r2search.config import Misuse, Study
 from r2search.records import RECORD
+from r2search.scratch import shared_path
 from r2search.selection import incumbent
 from r2search.storage import Storage, StorageError
 from r2search.storage.lease import Lease
@@ -19,7 +20,7 @@ from r2search.tuning.checkpoints import CHECKPOINTS
 from r2search.tuning.events import Ledger
 from r2search.tuning.results import NAMES, bring
 from r2search.tuning.shelf import StoreShelf
-from r2search.tuning.trainable import scratch
+from r2search.tuning.trainable import scratch_name
 
 EVERY_S = 1.0  # between looks at what has changed
 FIRST_S = 10.0  # that a store may take to answer at the beginning
@@ -146,7 +147,7 @@ class RemoteRun:
 
     def _clear_scratch(self) -> None:
         """On this machine no worker of the study is alive before it begins, nor at its end."""
-        shutil.rmtree(scratch(self.storage), ignore_errors=True)
+        shutil.rmtree(shared_path(scratch_name(self.storage)), ignore_errors=True)
 
     def _follow(self) -> None:
         failing = False

@@ -44,14 +44,20 @@ def _sweep(mark: Path) -> None:
         return  # it lives, or is another user's
 
 
-def shared_scratch(name: str) -> Path:
-    """The folder that all processes of this user find by its name, on this machine.
+def shared_path(name: str) -> Path:
+    """Where `shared_scratch` of this name lies."""
+    return Path(tempfile.gettempdir()) / f"r2search-{os.getuid()}-{name}"
 
-    Misuse when somebody else has made what lies there.
+
+def shared_scratch(name: str) -> Path:
+    """The folder that all processes of this user find by its name on this machine, made if need be.
+
+    Misuse when somebody else has made what lies there, or may write into it.
     """
-    folder = Path(tempfile.gettempdir()) / f"r2search-{os.getuid()}-{name}"
+    folder = shared_path(name)
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise Misuse(f"{folder}: not a private folder of this user; remove it, or set TMPDIR")
+    folder.chmod(0o700)
     return folder

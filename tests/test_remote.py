@@ -21,12 +21,13 @@ from r2search.cli import main
 from r2search.config import Misuse
 from r2search.records import EpochReport
 from r2search.remote import RemoteRun
+from r2search.scratch import shared_path
 from r2search.space import load_study
 from r2search.storage import Storage, StorageError
 from r2search.tuning.events import Ledger, read_events, read_trials
 from r2search.tuning.results import bring, receive
 from r2search.tuning.results import main as print_results
-from r2search.tuning.trainable import scratch
+from r2search.tuning.trainable import scratch_name
 
 ROOT = Path(__file__).parents[1]
 STUDY = "--space quick.yaml --time 10m --trials 20 --set budget.max_epochs=4 --wandb disabled"
@@ -162,7 +163,7 @@ def test_the_store_keeps_the_best_weights_and_no_state(survived: Survived, s3: S
 
 
 def test_no_scratch_is_left_on_the_machine(survived: Survived) -> None:
-    assert not scratch(Storage(survived.url)).exists()
+    assert not shared_path(scratch_name(Storage(survived.url))).exists()
 
 
 def test_a_second_driver_is_refused(survived: Survived) -> None:

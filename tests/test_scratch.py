@@ -54,9 +54,14 @@ def test_processes_find_a_shared_folder_by_its_name() -> None:
     assert shared_scratch("bucket") != shared_scratch("other")
 
 
-def test_a_folder_that_others_may_read_is_not_used() -> None:
+def test_a_folder_that_others_may_read_is_closed_to_them() -> None:
+    shared_scratch("bucket").chmod(0o755)
+    assert shared_scratch("bucket").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_others_may_write_is_not_used() -> None:
     folder = shared_scratch("bucket")
-    folder.chmod(0o755)
+    folder.chmod(0o777)
     with pytest.raises(Misuse, match="not a private folder"):
         shared_scratch("bucket")
 

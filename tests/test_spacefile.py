@@ -70,7 +70,7 @@ def test_an_unknown_key_of_data_is_answered_with_the_nearest(tmp_path: Path) -> 
 def test_an_unknown_key_of_the_budget_is_answered_with_the_nearest(tmp_path: Path) -> None:
     assert complaint(tmp_path, "name: s\nbudget: {tiem: 10m}\n") == (
         "s.yaml:2: budget.tiem: unknown key (value '10m'); "
-        "did you mean 'time'? known: max_epochs, time, trials"
+        "did you mean 'time'? known: flops, max_epochs, time, trials"
     )
 
 
@@ -137,7 +137,7 @@ def test_a_duration_that_is_none_is_answered_with_examples(tmp_path: Path) -> No
     ("key", "value", "answer"),
     [
         ("search.searcher", "tpw", "did you mean 'tpe'? known: random, tpe"),
-        ("early_terminate.type", "hyperband", "known: asha, none, ray_asha"),
+        ("early_terminate.type", "bohb", "known: asha, hyperband, median, none, pasha, ray_asha"),
         ("metric.goal", "maximise", "did you mean 'maximize'? known: maximize, minimize"),
         ("data.split", "by_eye", "known: by_subject, within_subject"),
     ],

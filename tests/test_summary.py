@@ -222,6 +222,7 @@ def test_goodput_is_the_share_of_worker_time_spent_in_epochs() -> None:
         "budget_s": 30.0,
         "search_s": 10.0,
         "train_s": 6.0,  # three epochs of 2 s
+        "train_flops": 0.0,  # none is known
         "validate_s": 3.0,
         "goodput": 0.45,  # of 2 workers for 10 s
     }

@@ -79,7 +79,8 @@ class NetworkTrainable(tune.Trainable):
         self._samples: SampleSet = ray.get(self.shared.samples)
         self._stop_path = self.shared.stop_path
         if self.shared.storage is not None:
-            self._stop_path = scratch(self.shared.storage) / f".stop-{os.getpid()}"
+            scratch = shared_scratch(scratch_name(self.shared.storage))
+            self._stop_path = scratch / f".stop-{os.getpid()}"
             watch_stop(self.shared.storage, self._stop_path)
         self._begin(config)
 
@@ -139,7 +140,7 @@ class NetworkTrainable(tune.Trainable):
         self._look = 0.0
         folder, twin = self.shared.checkpoints_dir / self._name, None
         if self.shared.storage is not None:
-            folder = scratch(self.shared.storage) / self._name
+            folder = shared_scratch(scratch_name(self.shared.storage)) / self._name
             twin = Twin(folder, self.shared.storage, f"{CHECKPOINTS}/{self._name}")
         self._checkpoints = TrialCheckpoints(
             folder,
@@ -245,9 +246,9 @@ def _ending(outcome: Outcome, reason: str) -> dict[str, Any]:
     return {"outcome": outcome, "reason": reason, "done": True}
 
 
-def scratch(storage: Storage) -> Path:
-    """Where the workers of a machine keep what they send to a store."""
-    return shared_scratch(hashlib.sha256(storage.url.encode()).hexdigest()[:16])
+def scratch_name(storage: Storage) -> str:
+    """Of the scratch folder in which the workers of a machine keep what they send to a store."""
+    return hashlib.sha256(storage.url.encode()).hexdigest()[:16]
 
 
 def sharing(shared: Shared) -> type[NetworkTrainable]:

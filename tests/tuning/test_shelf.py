@@ -14,6 +14,7 @@ from r2search.bundle import WEIGHTS, read_weights, save_weights
 from r2search.config import Study, TrialConfig
 from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
+from r2search.scratch import shared_path
 from r2search.storage import Storage
 from r2search.train.hardware import apply, detect
 from r2search.train.trainer import Trainer
@@ -23,7 +24,7 @@ from r2search.tuning.events import Ledger, read_events
 from r2search.tuning.resources import Workers
 from r2search.tuning.shelf import Shelf, StoreShelf
 from r2search.tuning.slots import Slots
-from r2search.tuning.trainable import NetworkTrainable, Shared, scratch, sharing
+from r2search.tuning.trainable import NetworkTrainable, Shared, scratch_name, sharing
 
 METRIC = "val/dice_mean"
 EPOCHS = 3
@@ -170,7 +171,6 @@ def planting(shared: Shared) -> type[NetworkTrainable]:
 
     class Planted(sharing(shared)):  # type: ignore[misc]  # sent to the worker whole
         def _tick(self) -> None:
-            import os
             import signal
 
             super()._tick()
@@ -221,4 +221,5 @@ def test_a_trial_whose_worker_was_killed_goes_on_from_the_store(
     storage.download(f"checkpoints/killed/{WEIGHTS}", tmp_path / "back")
     assert read_weights(tmp_path / "back")[1]["epoch"] == str(best.epoch)
     assert not (run_dir / "checkpoints").exists()  # as on a node that does not share it
-    assert not os.path.exists(scratch(storage)) or not list(scratch(storage).iterdir())
+    scratch = shared_path(scratch_name(storage))
+    assert not scratch.exists() or not list(scratch.iterdir())
