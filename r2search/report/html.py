@@ -204,7 +204,7 @@ def _facts(summary: Summary) -> Html:
         "wall clock": duration(time.get("wall_s")),
         "budget": duration(time.get("budget_s")),
         "training, all workers": duration(time.get("train_s")),
-        "training FLOPs": f"{time.get('train_flops') or 0:.2g}",
+        "training FLOPs": f"{time['train_flops']:.2g}" if time.get("train_flops") else "n/a",
         "validation, all workers": duration(time.get("validate_s")),
         "goodput": f"{percent(time.get('goodput'))} of worker time",
         "W&B": f"{tracking.get('mode') or 'n/a'}, {waiting} runs not uploaded",

@@ -92,7 +92,7 @@ def _stopping(
     futures = np.full(FUTURES, -np.inf)  # the best of all that were stopped
     for trial in stopped:
         epoch = len(trial.reports)
-        gains = [own[-1] - own[epoch - 1] for own in finished if len(own) > epoch]
+        gains = [curve[-1] - curve[epoch - 1] for curve in finished if len(curve) > epoch]
         if gains:
             end = reached[trial.trial][-1] + rng.choice(gains, size=FUTURES)
             futures = np.maximum(futures, end)
@@ -113,7 +113,7 @@ def _half(study: Study, trials: Sequence[TrialOutcome]) -> dict[str, Any] | None
     ]
     end = max((t for t, _, _ in told), default=0.0)
     early = [(value, trial) for t, trial, value in told if t <= end / 2]
-    if not early:
+    if not early or len({trial for _, trial, _ in told}) == 1:
         return None
     value, trial = max(early, key=lambda item: item[0])
     loss = max(found for _, _, found in told) - value

@@ -88,7 +88,7 @@ class Rungs:
     def next_place(self, levels: Sequence[int]) -> Place:
         """For a new trial that may wait at `levels`: the bracket in which least was trained.
 
-        So all brackets get the same time.
+        So all brackets get as many epochs.
         """
         bracket = self._trained.index(min(self._trained))
         return Place(bracket, tuple(levels[bracket:]))

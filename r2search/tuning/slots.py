@@ -46,7 +46,7 @@ def measure_slots(
 def find_slots(study: Study, past: Sequence[Mapping[str, Any]] = ()) -> Slots:
     """Plan the workers and measure one of them, in a process like theirs.
 
-    What `past` tells of the same place is not measured again: the study goes on ten seconds
+    What `past` tells of the same place is not measured again: the study goes on some seconds
     sooner, and its configs get the epochs that they would have got without a break.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
