@@ -20,7 +20,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 SWAPS = 2  # of a pair's order, from which on its difference is noise
-NOISE_PERCENTILE = 90  # of these differences is taken for the noise (PASHA, section 4.2)
+NOISE_PERCENTILE = 90  # of these differences is taken for the noise, as PASHA does
 
 
 def rung_levels(
