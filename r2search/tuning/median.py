@@ -5,7 +5,7 @@ import statistics
 
 
 class MedianRule:
-    """Vizier's rule (Golovin et al. 2017, KDD, "Median Stopping Rule"). Values are signed: larger is better.
+    """The rule of Vizier (Golovin et al. 2017). Values are signed: larger is better.
 
     A trial is stopped after an epoch when the best that it has reached is worse than the median of
     what the others had on average up to the same epoch. A value that is not finite is the worst.
