@@ -96,7 +96,7 @@ class Proposals:
         for _ in range(0 if random or self._nothing_fits else MOST_PROPOSALS):
             self._optuna.sampler = _sampler(self._study, len(self._optuna.get_trials(False)))
             trial = self._optuna.ask()
-            overrides = draw(self._study, _suggest_by(trial))
+            overrides = draw(self._study, suggest_by(trial))
             plan = self._plan(overrides, proposed=True)
             if plan.refusal is None:
                 return self._asked(overrides, plan, trial)
@@ -166,9 +166,9 @@ class Proposals:
 
 def ask(evidence: optuna.Study, study: Study, overrides: Mapping[str, Any]) -> optuna.Trial:
     """A trial of Optuna's study `evidence` with the values `overrides` of our study's space."""
-    evidence.enqueue_trial({key: _label(value) for key, value in overrides.items()})
+    evidence.enqueue_trial({key: label(value) for key, value in overrides.items()})
     trial = evidence.ask()
-    draw(study, _suggest_by(trial))
+    draw(study, suggest_by(trial))
     return trial
 
 
@@ -192,12 +192,12 @@ def _journal_study(study: Study, path: Path) -> optuna.Study:
     return optuna.create_study(direction=study.metric.goal, study_name=study.name, storage=storage)
 
 
-def _suggest_by(trial: optuna.Trial) -> Callable[[Parameter], Value]:
-    """Draws by Optuna for `draw`; both ends of ranges are included."""
+def suggest_by(trial: optuna.Trial) -> Callable[[Parameter], Value]:
+    """Draws by Optuna for `space.draw`; both ends of ranges are included."""
 
     def suggest(p: Parameter) -> Value:
         if p.kind == "choice":
-            values = {_label(value): value for value in p.values}
+            values = {label(value): value for value in p.values}
             return values[trial.suggest_categorical(p.key, list(values))]
         if p.kind == "int":
             step = int(p.step or 1)
@@ -207,6 +207,6 @@ def _suggest_by(trial: optuna.Trial) -> Callable[[Parameter], Value]:
     return suggest
 
 
-def _label(value: Any) -> Any:
+def label(value: Any) -> Any:
     """Optuna stores plain scalars only; a tuple is named by its JSON."""
     return json.dumps(value) if isinstance(value, tuple | list) else value

@@ -19,6 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
 from r2search.config import Misuse, Study, TrialConfig
 from r2search.models.cost import epoch_seconds
 from r2search.records import EpochReport, TrialOutcome
@@ -192,11 +195,12 @@ def _by_processor(seconds: Mapping[str, float]) -> dict[str, float]:
     return {name: seconds[name] * share for name in ("train", "validate")}
 
 
-def replay(table: Table, seed: int) -> Replayed:
-    """The study of a table with this seed."""
-    search = table.study.search.model_copy(update={"seed": seed})
-    study, clock = table.study.model_copy(update={"search": search}), Clock()
-    ledger = Ledger(None, clock)
+# Who proposes, and who stops, in a study of a table that is written down in a ledger
+Method = Callable[[Table, Study, Ledger], tuple[Searcher, TrialScheduler]]
+
+
+def as_set(table: Table, study: Study, ledger: Ledger) -> tuple[Searcher, TrialScheduler]:
+    """What the study's own settings name."""
     searcher = StudySearcher(
         study,
         table.planner,
@@ -204,7 +208,15 @@ def replay(table: Table, seed: int) -> Replayed:
         left=lambda: ledger.left(study.budget),
         instead=table.taker(),
     )
-    scheduler = build_scheduler(study)
+    return searcher, build_scheduler(study)
+
+
+def replay(table: Table, seed: int, method: Method = as_set) -> Replayed:
+    """The study of a table with this seed."""
+    search = table.study.search.model_copy(update={"seed": seed})
+    study, clock = table.study.model_copy(update={"search": search}), Clock()
+    ledger = Ledger(None, clock)
+    searcher, scheduler = method(table, study, ledger)
     VirtualSearch(study, searcher, scheduler, table.train, ledger, clock, table.workers).run()
     return _replayed(table, ledger, seed)
 
