@@ -12,7 +12,7 @@ COST_LIMIT = 0.01  # an epoch may take this share of the budget's worker-seconds
 TRIAL_SHARE = 0.125  # and a whole trial, baseline or not, this share
 FINISH_SHARE = 0.06  # of the wall clock: test split, bundle and report after the search
 
-Cause = Literal["too_slow", "too_large"]
+Cause = Literal["too_slow", "too_large", "repeated"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ def test_a_study_that_is_killed_ten_times_has_the_record_of_one_that_is_not(
     study = make_study(
         {
             "budget.trials": 60,
+            "budget.time": "100h",  # a kill costs time, by which another search may end sooner
             "budget.max_epochs": EPOCHS,
             "early_terminate.type": kind,
             "search.searcher": searcher,

@@ -311,7 +311,7 @@ def test_when_memory_holds_nothing_the_search_ends(
     assert told(searcher) == []
     (message,) = [r.getMessage() for r in caplog.records]
     assert message == (
-        f"none of {MOST_DRAWS} draws fits into memory (the last one too large); the search ends"
+        f"none of {MOST_DRAWS} draws can be run (the last one too large); the search ends"
     )
 
 
@@ -419,6 +419,36 @@ def test_when_nothing_fits_the_cheapest_draw_runs_with_one_warning(
     assert message == (
         f"none of {MOST_DRAWS} draws fits the budget; running the cheapest of them (too dear)"
     )
+
+
+SIX = """\
+name: tiny
+data: {reader: synthetic_retina}
+metric: {name: val/dice_mean, goal: maximize}
+parameters:
+  model.depth: {min: 1, max: 3}
+  model.block: {values: [conv, residual]}
+baselines: {known: {model.depth: 2, model.block: conv}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_no_config_is_run_twice_and_the_search_ends_when_all_were(
+    make_study: MakeStudy, ledger: Ledger, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    study = make_study({"search.searcher": kind}, space=SIX)
+    searcher = StudySearcher(study, plan, ledger)
+    found = []
+    while isinstance(proposal := searcher.suggest(f"ray{len(found)}"), dict):
+        found.append((proposal["overrides"]["model.depth"], proposal["overrides"]["model.block"]))
+        searcher.on_trial_complete(f"ray{len(found) - 1}", result(EPOCHS, 0.5))
+    assert sorted(found) == [(d, b) for d in (1, 2, 3) for b in ("conv", "residual")]
+    assert found[0] == (2, "conv")  # the baseline
+    assert ledger.refused["repeated"] == ledger.infeasible > 0
+    (message,) = [r.getMessage() for r in caplog.records]
+    assert message.endswith("(the last one was tried before); the search ends")
+    # What was drawn again says nothing against its neighbourhood.
+    assert not any(trial.constraints for trial in told(searcher))
 
 
 def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_path: Path) -> None:
