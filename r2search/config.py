@@ -268,9 +268,15 @@ class Parameter(Strict):
     )
 
 
+Cost = Literal["parameters", "flops", "epoch_seconds", "memory"]  # of a trial's plan
+
+
 class MetricConfig(Strict):
     name: str = "val/dice_mean"
     goal: Literal["maximize", "minimize"] = "maximize"
+    against: tuple[Cost, ...] = Field(
+        (), description="costs to be kept low as well: the search looks for the whole Pareto front"
+    )
 
 
 class BudgetConfig(Strict):

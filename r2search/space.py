@@ -13,6 +13,7 @@ from r2search.config import (
     NAME,
     PER_STUDY,
     PUBLISHED_STEPS,
+    WAITING,
     Baseline,
     Misuse,
     Parameter,
@@ -102,6 +103,13 @@ def _assemble(
         baselines={name: _baseline(name, given, source) for name, given in file.baselines.items()},
         **{name: getattr(settings, name) for name in ("name", *STUDY_SECTIONS)},
     )
+    rule = study.early_terminate.type
+    if study.metric.against and rule not in (*WAITING, "none"):
+        raise blamed.error(
+            "metric.against",
+            f"costs are objectives with early_terminate.type {', '.join(WAITING)} and none, not "
+            f"with {rule}; take one of them, or leave this out",
+        )
     for name, baseline in study.baselines.items():
         config_with(study.fixed, baseline.overrides, source, f"baselines.{name}.")
     suggest = suggest_randomly(np.random.default_rng(0))

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from r2search.config import Study, TrialConfig
 from r2search.data.samples import Sample, SampleSet
 from r2search.records import FORMAT, TrialOutcome
-from r2search.selection import incumbent
+from r2search.selection import front, incumbent
 from r2search.train.metrics import score, summarize
 
 # Every key of the format, in order; one that is not produced yet is null. `signal` is the number
 # of the one that interrupted the study.
 KEYS = (
-    "format status signal name question command space data objective incumbent baselines "
+    "format status signal name question command space data objective incumbent front baselines "
     "confirmed test optimism audit trials time tracking hardware versions revision bundle"
 ).split()
 
@@ -42,6 +42,7 @@ def summarize_study(
             "second_observer": second[name] if second and split == "val" else None,
         },
         incumbent=describe_trial(study, best) if best else None,
+        front=describe_front(study, outcomes) if metric.against else None,
         baselines={
             name: describe_trial(study, baselines[name]) if name in baselines else None
             for name in study.baselines
@@ -71,6 +72,17 @@ def describe_trial(study: Study, trial: TrialOutcome) -> dict[str, Any] | None:
         "share_of_published": share_of_published(study, trial),
         "seconds": sum(sum(_spent(r.seconds)) for r in trial.reports),
     }
+
+
+def describe_front(study: Study, trials: list[TrialOutcome]) -> list[dict[str, Any]]:
+    """The trials that none dominates by the objective and the costs it is weighed against."""
+    metric, found = study.metric, []
+    for trial in front(trials, metric.name, metric.goal, metric.against):
+        best = trial.best(metric.name, metric.goal)
+        assert best is not None
+        costs = {name: trial.cost[name] for name in metric.against}
+        found.append({"trial": trial.trial, "value": best.metrics[metric.name], **costs})
+    return found
 
 
 def share_of_published(study: Study, trial: TrialOutcome) -> float | None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2search.records import EpochReport, Outcome, TrialOutcome
-from r2search.selection import eligible, incumbent, ranking
+from r2search.selection import eligible, front, incumbent, pareto_ranks, ranking
 
 METRIC = "val/dice_mean"
 
@@ -123,3 +123,36 @@ def test_an_epoch_whose_weights_were_lost_does_not_count() -> None:
     best = trials[0].best(METRIC, "maximize")
     assert best is not None
     assert best.epoch == 2
+
+
+Points = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=25)
+
+
+def dominates(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+@given(Points)
+def test_a_point_has_the_rank_after_the_worst_of_those_that_dominate_it(
+    points: list[tuple[int, int]],
+) -> None:
+    ranks = pareto_ranks(points)
+    for point, rank in zip(points, ranks, strict=True):
+        above = [r for other, r in zip(points, ranks, strict=True) if dominates(other, point)]
+        assert rank == max(above, default=-1) + 1
+
+
+@given(Points, st.sampled_from(["maximize", "minimize"]))
+def test_no_trial_of_the_front_is_dominated_and_every_other_one_is(
+    points: list[tuple[int, int]], goal: str
+) -> None:
+    sign = 1 if goal == "maximize" else -1
+    trials = [
+        trial_of(str(n), [sign * value], cost={"flops": cost})
+        for n, (value, cost) in enumerate(points)
+    ]
+    found = {int(trial.trial) for trial in front(trials, METRIC, goal, ["flops"])}
+    gains = [(value, -cost) for value, cost in points]
+    for n, one in enumerate(gains):
+        assert (n in found) == (not any(dominates(gains[m], one) for m in found))
+    assert bool(found) == bool(points)

@@ -589,3 +589,14 @@ def test_an_unknown_space_is_answered_with_the_nearest() -> None:
     assert message.startswith(
         "--space retna: no such file, and not in search_spaces/; did you mean 'retina.yaml'? known:"
     )
+
+
+def test_costs_are_objectives_only_where_trials_wait_or_none_is_stopped(tmp_path: Path) -> None:
+    weighed = RETINA.replace("goal: maximize}", "goal: maximize, against: [flops]}")
+    stopping = write(tmp_path, weighed.replace("{type: asha,", "{type: median,"))
+    assert complaint(lambda: load_study(stopping)) == (
+        "s.yaml:4: metric.against: costs are objectives with early_terminate.type asha, pasha, "
+        "hyperband and none, not with median; take one of them, or leave this out"
+    )
+    assert load_study(stopping, {"early_terminate.type": "none"}).metric.against == ("flops",)
+    assert load_study(write(tmp_path, weighed)).metric.against == ("flops",)

@@ -117,6 +117,23 @@ def test_the_incumbent_is_told_by_its_best_epoch(study: Study) -> None:
     }
 
 
+def test_the_front_holds_what_no_trial_dominates_where_a_cost_counts(study: Study) -> None:
+    costs = {"a": 9.0, "b": 5.0, "c": 6.0}
+    values = {"a": 0.9, "b": 0.7, "c": 0.6}
+    trials = [
+        replace(trial_of(name, [values[name]]), cost={"parameters": 1, "flops": cost})
+        for name, cost in costs.items()
+    ]
+    samples = samples_of(sample_of("c", None))
+    assert summarize_study(study, samples, trials, {})["front"] is None
+    metric = study.metric.model_copy(update={"against": ("flops",)})
+    weighed = study.model_copy(update={"metric": metric})
+    assert summarize_study(weighed, samples, trials, {})["front"] == [
+        {"trial": "a", "value": 0.9, "flops": 9.0},
+        {"trial": "b", "value": 0.7, "flops": 5.0},
+    ]
+
+
 def test_baselines_are_named_in_the_order_of_the_file_and_null_without_a_score(
     study: Study,
 ) -> None:

@@ -22,8 +22,9 @@ def gather(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The trials of earlier run folders that are points of this study's space, and remarks.
 
-    A trial is {run, trial, overrides, values, finished}: what would be drawn to have its settings,
-    all of them, those that do not vary here, too; and the best value after each of its epochs.
+    A trial is {run, trial, overrides, cost, values, finished}: what would be drawn to have its
+    settings, all of them, those that do not vary here, too; and the best value after each of its
+    epochs.
     Failed ones say nothing. `images`: the fingerprint of this study's.
     Misuse for a folder without a record, for another objective, and when no trial is of this space.
     """
@@ -55,7 +56,7 @@ def _read(study: Study, run: Path) -> tuple[dict[str, Any], list[TrialOutcome]]:
     except (ValueError, KeyError) as error:
         raise Misuse(f"--warm-start {run}: its record is damaged ({error}); leave it out") from None
     metric = first.get("metric")
-    if metric != study.metric.model_dump():
+    if not metric or (metric["name"], metric["goal"]) != (study.metric.name, study.metric.goal):
         said = f"{metric['goal']} {metric['name']}" if metric else "no study's"
         raise Misuse(
             f"--warm-start {run}: its objective is {said}, not {study.metric.goal} "
@@ -81,6 +82,7 @@ def _evidence(study: Study, run: str, trial: TrialOutcome) -> Iterator[dict[str,
         "run": Path(run).name,
         "trial": trial.trial,
         "overrides": overrides,
+        "cost": trial.cost,
         "values": best.accumulate(values).tolist(),
         "finished": len(trial.reports) >= trial.planned_epochs,
     }

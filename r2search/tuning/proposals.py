@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
@@ -49,27 +49,43 @@ class Proposals:
         self._planner = planner
         self._ledger = ledger
         self._instead = instead
-        self._optuna = optuna.create_study(direction=study.metric.goal, study_name=study.name)
+        self._optuna = optuna.create_study(directions=_directions(study), study_name=study.name)
         self._journal = _journal_study(study, journal) if journal else None
         self._nothing_fits = False  # as the last draws had it
         self._evidence = 0  # trials of earlier studies
         self._begun: set[str] = set()  # configs, by their key
 
+    def report(self, asked: optuna.Trial, best: float, epoch: int) -> None:
+        """The best value of a trial so far. Of several objectives Optuna takes no reports."""
+        if not self._study.metric.against:
+            asked.report(best, step=epoch)
+
     def tell(
-        self, asked: optuna.Trial, outcome: str | None, value: float | None, *, finished: bool
+        self,
+        asked: optuna.Trial,
+        outcome: str | None,
+        value: float | None,
+        cost: Mapping[str, float],
+        *,
+        finished: bool,
     ) -> None:
         """How a trial ended, with its best value (None: no score).
 
         One that was stopped or waits is PRUNED: left RUNNING it would be evidence against its own
-        neighbourhood. When it goes on it is told as another trial of its config.
+        neighbourhood. When it goes on it is told as another trial of its config. Where a cost is an
+        objective, too, it is COMPLETE with what it reached: Optuna prunes one objective alone.
         """
+        against = self._study.metric.against
         state = TrialState.FAIL
         if outcome == "infeasible":
             state, value = TrialState.PRUNED, None
             asked.set_constraint("too_large", 1.0)  # over the limit, who knows how far
         elif value is not None:
-            state = TrialState.COMPLETE if finished else TrialState.PRUNED
-        told = self._optuna.tell(asked, value if finished else None, state=state)
+            state = TrialState.COMPLETE if finished or against else TrialState.PRUNED
+        values = None
+        if state == TrialState.COMPLETE and value is not None:
+            values = [value, *(cost[name] for name in against)]
+        told = self._optuna.tell(asked, values, state=state)
         if self._journal is not None:
             self._journal.add_trial(told)
 
@@ -77,9 +93,10 @@ class Proposals:
         """A trial of an earlier study, as `evidence.gather` gives it."""
         asked = ask(self._optuna, self._study, trial["overrides"])
         for step, value in enumerate(trial["values"], start=1):
-            asked.report(value, step=step)
+            self.report(asked, value, step)
         asked.set_user_attr("trial", f"{trial['run']}/{trial['trial']}")
-        self.tell(asked, None, trial["values"][-1], finished=trial["finished"])
+        value, cost = trial["values"][-1], trial["cost"]
+        self.tell(asked, None, value, cost, finished=trial["finished"])
         self._evidence += 1
 
     def tell_refused(self, event: dict[str, Any]) -> None:
@@ -210,7 +227,13 @@ def _journal_study(study: Study, path: Path) -> optuna.Study:
     path.unlink(missing_ok=True)
     backend = JournalFileBackend(str(path))
     storage = optuna.storages.JournalStorage(backend)
-    return optuna.create_study(direction=study.metric.goal, study_name=study.name, storage=storage)
+    return optuna.create_study(
+        directions=_directions(study), study_name=study.name, storage=storage
+    )
+
+
+def _directions(study: Study) -> list[Literal["minimize", "maximize"]]:
+    return [study.metric.goal, *("minimize" for _ in study.metric.against)]
 
 
 def suggest_by(trial: optuna.Trial) -> Callable[[Parameter], Value]:

@@ -19,6 +19,8 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
+from r2search.selection import pareto_ranks
+
 SWAPS = 2  # of a pair's order, from which on its difference is noise
 NOISE_PERCENTILE = 90  # of these differences is taken for the noise, as PASHA does
 
@@ -59,6 +61,7 @@ class _Standing:
     """One trial, and what it has reached."""
 
     place: Place
+    gains: tuple[float, ...] = ()  # besides the value, known from the start: larger is better
     values: dict[int, float] = field(default_factory=dict)  # by epoch
     best: float = -math.inf
 
@@ -67,7 +70,9 @@ class Rungs:
     """Where every trial of a study stands. Values are signed: larger is better.
 
     A trial is ranked by its best epoch so far: that is the one it would be exported by. Of equals
-    the one that came first is better. A value that is not finite is the worst.
+    the one that came first is better. A value that is not finite is the worst. Where trials have
+    `gains` besides, those that none at their rung dominates come first (by Pareto ranks,
+    as in the multi-objective ASHA of Schmucker et al. 2021), of one rank the best value.
     """
 
     def __init__(
@@ -93,9 +98,9 @@ class Rungs:
         bracket = self._trained.index(min(self._trained))
         return Place(bracket, tuple(levels[bracket:]))
 
-    def begin(self, trial: str, place: Place) -> None:
-        """A trial begins, in its place."""
-        self._trials[trial] = _Standing(place)
+    def begin(self, trial: str, place: Place, gains: tuple[float, ...] = ()) -> None:
+        """A trial begins, in its place. All trials of a table have as many gains."""
+        self._trials[trial] = _Standing(place, gains)
 
     def until(self, trial: str, epoch: int, planned: int) -> int:
         """Where a trial of `planned` epochs waits next after `epoch`; `planned` if nowhere."""
@@ -138,11 +143,20 @@ class Rungs:
                 continue
             values = self._rungs[rung]
             count = len(values) / self._factor
-            leaders = sorted(values, key=lambda trial: -values[trial])
+            leaders = self._ranked(values)
             for trial in leaders[: math.ceil(count) if last else math.floor(count)]:
                 if self._waiting.get(trial) == rung:
                     return trial
         return None
+
+    def _ranked(self, values: dict[str, float]) -> list[str]:
+        """The trials of a rung, the best first."""
+        ranked = sorted(values, key=lambda trial: -values[trial])
+        gains = [self._trials[trial].gains for trial in ranked]
+        if not any(gains):
+            return ranked
+        points = [(values[trial], *more) for trial, more in zip(ranked, gains, strict=True)]
+        return [ranked[index] for index in np.argsort(pareto_ranks(points), kind="stable")]
 
     def waiting(self) -> list[str]:
         """All that wait, the best first."""

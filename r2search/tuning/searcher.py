@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ class StudySearcher(Searcher):
             self._baselines.remove(name)
             drawn = as_drawn(self._study, overrides)
         else:
-            self._rungs.begin(name, place)
+            self._rungs.begin(name, place, self._gains(event["cost"]))
             self._drawn += 1
             drawn = overrides
         asked = None if drawn is None else self._proposals.ask(drawn)
@@ -176,6 +176,7 @@ class StudySearcher(Searcher):
                 run.asked,
                 outcome,
                 self._best[run.name] if scored else None,
+                run.plan.cost(),
                 finished=run.epoch >= run.plan.epochs,
             )
 
@@ -191,7 +192,7 @@ class StudySearcher(Searcher):
             return  # after a restart epochs come again
         run.epoch = epoch
         if run.asked is not None:
-            run.asked.report(best, step=epoch)
+            self._proposals.report(run.asked, best, epoch)
         if not run.baseline:
             self._rungs.report(run.name, epoch, value if self.mode == "max" else -value)
         if run.to_its_end:
@@ -254,13 +255,17 @@ class StudySearcher(Searcher):
         asked, overrides, plan = found
         name, plan = f"t{self._drawn:04d}", self._in_the_time_left(plan)
         place = self._rungs.next_place(waiting_epochs(self._study, plan))
-        self._rungs.begin(name, place)
+        self._rungs.begin(name, place, self._gains(plan.cost()))
         return _Run(name, False, overrides, plan, asked, place)
 
     def _in_the_time_left(self, plan: Plan) -> Plan:
         """A late trial's schedule is compressed: its rate is to fall to nothing in time."""
         epochs = min(plan.epochs, self._left() / plan.epoch_seconds)
         return replace(plan, epochs=max(1, int(epochs)))
+
+    def _gains(self, cost: Mapping[str, float]) -> tuple[float, ...]:
+        """What a trial is ranked by besides its value: larger is better."""
+        return tuple(-cost[name] for name in self._study.metric.against)
 
     def _is_exhausted(self) -> bool:
         return self._drawn_all or self._drawn >= self._study.budget.trials

@@ -292,3 +292,27 @@ def test_with_brackets_every_trial_comes_to_the_first_rung_of_its_own(
     trained = replay(curves, Table(3, brackets=4))
     assert {(str(n), 2) for n in range(len(curves))} <= set(trained)
     assert len(set(trained)) == len(trained)
+
+
+def test_of_two_objectives_the_front_leaves_a_rung_first_the_best_value_before_the_others() -> None:
+    table = Rungs(3)
+    trials = {"good": (0.9, -9.0), "worse": (0.8, -9.5), "cheap": (0.5, -1.0), "poor": (0.4, -5.0)}
+    trials |= {"twin": (0.85, -9.2), "last": (0.1, -20.0)}
+    for name, (value, gain) in trials.items():
+        table.begin(name, Place(0, LEVELS), (gain,))
+        table.report(name, 1, value)
+        table.report(name, 2, value)
+    gone = []
+    while (name := table.promotable()) is not None:
+        gone.append(name)
+        table.promote(name)
+    assert gone == ["good", "cheap"]  # two of six; by value alone `twin` would be the second
+
+
+@given(Curves)
+def test_a_gain_that_all_have_alike_changes_nothing(curves: list[list[float]]) -> None:
+    class Alike(Rungs):
+        def begin(self, trial: str, place: Place, gains: tuple[float, ...] = ()) -> None:
+            super().begin(trial, place, (-1.0,))
+
+    assert replay(curves, Alike(3)) == replay(curves, Rungs(3))  # type: ignore[arg-type]

@@ -451,6 +451,44 @@ def test_no_config_is_run_twice_and_the_search_ends_when_all_were(
     assert not any(trial.constraints for trial in told(searcher))
 
 
+def test_costs_that_are_objectives_are_told_with_what_a_trial_reached(
+    make_study: MakeStudy, ledger: Ledger, tmp_path: Path
+) -> None:
+    settings = {"metric.against": ["parameters", "epoch_seconds"], "early_terminate.type": "asha"}
+    study = make_study(settings).model_copy(update={"baselines": {}})
+    searcher = StudySearcher(study, plan, ledger, tmp_path / "study.journal")
+    whole = run(searcher, "ray1", [0.3])  # waits at its first rung
+    epoch, number = 1, 1
+    while epoch < EPOCHS:  # others come to the rungs, until one goes on to its end
+        number += 1
+        proposal = searcher.suggest(f"ray{number}")
+        assert isinstance(proposal, dict)
+        epoch = proposal["until_epoch"]
+        searcher.on_trial_complete(f"ray{number}", result(epoch, 0.9))
+    first, *_, last = told(searcher)
+    assert (first.state, first.values) == (TrialState.COMPLETE, [0.3, *costs(whole)])
+    assert (last.state, last.values) == (TrialState.COMPLETE, [0.9, *costs(proposal)])
+    directions = [direction.name for direction in searcher._proposals._optuna.directions]
+    assert directions == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    assert len(optuna.load_study(study_name="tiny", storage=storage).trials) == len(told(searcher))
+
+
+def costs(proposal: dict[str, Any]) -> list[float]:
+    return [proposal["cost"][name] for name in ("parameters", "epoch_seconds")]
+
+
+def test_of_two_objectives_tpe_proposes_what_is_cheap_and_good(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    settings = {"metric.against": ["epoch_seconds"], "early_terminate.type": "none"}
+    study = make_study(settings | {"budget.trials": 60}).model_copy(update={"baselines": {}})
+    drawn = proposals(StudySearcher(study, plan, ledger), 60)
+    # Shallow ones are both here: they alone are on the front.
+    late = [overrides["model.depth"] for overrides in drawn[40:]]
+    assert sum(depth == 1 for depth in late) > 10
+
+
 def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
     searcher = StudySearcher(bare, plan, ledger, path)
