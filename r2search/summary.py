@@ -80,8 +80,8 @@ def describe_front(study: Study, trials: list[TrialOutcome]) -> list[dict[str, A
     for trial in front(trials, metric.name, metric.goal, metric.against):
         best = trial.best(metric.name, metric.goal)
         assert best is not None
-        costs = {name: trial.cost[name] for name in metric.against}
-        found.append({"trial": trial.trial, "value": best.metrics[metric.name], **costs})
+        point: dict[str, Any] = {"trial": trial.trial, "value": best.metrics[metric.name]}
+        found.append(point | {name: trial.cost[name] for name in metric.against})
     return found
 
 

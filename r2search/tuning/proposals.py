@@ -11,11 +11,9 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from r2search.config import Parameter, Study, TrialConfig, Value
@@ -23,6 +21,7 @@ from r2search.data.samples import rng_for
 from r2search.space import draw, suggest_randomly, trial_config
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger
+from r2search.tuning.mirror import Mirror, directions
 
 STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
 MOST_PROPOSALS = 20  # of TPE, refused in a row; then a random draw is taken
@@ -35,22 +34,22 @@ log = logging.getLogger(__name__)
 
 
 class Proposals:
-    """One Optuna study in memory, and its journal on disk."""
+    """One Optuna study in memory, and where others see it: asking from a storage would be slow."""
 
     def __init__(
         self,
         study: Study,
         planner: Callable[[TrialConfig], Plan],
         ledger: Ledger,
-        journal: Path | None = None,
+        mirror: Mirror | None = None,
         instead: Instead | None = None,
     ) -> None:
         self._study = study
         self._planner = planner
         self._ledger = ledger
         self._instead = instead
-        self._optuna = optuna.create_study(directions=_directions(study), study_name=study.name)
-        self._journal = _journal_study(study, journal) if journal else None
+        self._optuna = optuna.create_study(directions=directions(study))
+        self._mirror = mirror
         self._nothing_fits = False  # as the last draws had it
         self._evidence = 0  # trials of earlier studies
         self._begun: set[str] = set()  # configs, by their key
@@ -86,8 +85,8 @@ class Proposals:
         if state == TrialState.COMPLETE and value is not None:
             values = [value, *(cost[name] for name in against)]
         told = self._optuna.tell(asked, values, state=state)
-        if self._journal is not None:
-            self._journal.add_trial(told)
+        if self._mirror is not None:
+            self._mirror.add(told)
 
     def believe(self, trial: Mapping[str, Any]) -> None:
         """A trial of an earlier study, as `evidence.gather` gives it."""
@@ -95,7 +94,7 @@ class Proposals:
         for step, value in enumerate(trial["values"], start=1):
             self.report(asked, value, step)
         asked.set_user_attr("trial", f"{trial['run']}/{trial['trial']}")
-        value, cost = trial["values"][-1], trial["cost"]
+        value, cost = trial["values"][-1], trial.get("cost", {})
         self.tell(asked, None, value, cost, finished=trial["finished"])
         self._evidence += 1
 
@@ -217,23 +216,6 @@ def _sampler(study: Study, proposals: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(
             n_startup_trials=1, multivariate=True, group=True, constant_liar=True, seed=seed
         )
-
-
-def _journal_study(study: Study, path: Path) -> optuna.Study:
-    """A study on disk beside ours, for optuna-dashboard; asking from it would be slow.
-
-    One that is taken up again is told anew, from the record.
-    """
-    path.unlink(missing_ok=True)
-    backend = JournalFileBackend(str(path))
-    storage = optuna.storages.JournalStorage(backend)
-    return optuna.create_study(
-        directions=_directions(study), study_name=study.name, storage=storage
-    )
-
-
-def _directions(study: Study) -> list[Literal["minimize", "maximize"]]:
-    return [study.metric.goal, *("minimize" for _ in study.metric.against)]
 
 
 def suggest_by(trial: optuna.Trial) -> Callable[[Parameter], Value]:

@@ -18,6 +18,7 @@ from r2search.records import EpochReport
 from r2search.space import contains, trial_config
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger, read_events
+from r2search.tuning.mirror import Mirror
 from r2search.tuning.proposals import MOST_DRAWS, STARTUP_TRIALS
 from r2search.tuning.searcher import StudySearcher
 
@@ -451,12 +452,30 @@ def test_no_config_is_run_twice_and_the_search_ends_when_all_were(
     assert not any(trial.constraints for trial in told(searcher))
 
 
+def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_path: Path) -> None:
+    searcher = StudySearcher(bare, plan, ledger, Mirror(bare, tmp_path))
+    run(searcher, "ray1", [0.3, 0.8, 0.6, 0.7])
+    run(searcher, "ray2", [0.2, 0.4])
+    searcher.suggest("ray3")
+    searcher.on_trial_complete("ray3", {"outcome": "failed"})
+    searcher.suggest("ray4")  # still running
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    study = optuna.load_study(study_name="tiny", storage=storage)
+    assert study.best_value == 0.8
+    assert [(t.user_attrs["trial"], t.state.name, t.value) for t in study.trials] == [
+        ("t0001", "COMPLETE", 0.8),
+        ("t0002", "PRUNED", 0.4),
+        ("t0003", "FAIL", None),
+    ]
+    assert study.trials[0].intermediate_values == {1: 0.3, 2: 0.8, 3: 0.8, 4: 0.8}
+
+
 def test_costs_that_are_objectives_are_told_with_what_a_trial_reached(
     make_study: MakeStudy, ledger: Ledger, tmp_path: Path
 ) -> None:
     settings = {"metric.against": ["parameters", "epoch_seconds"], "early_terminate.type": "asha"}
     study = make_study(settings).model_copy(update={"baselines": {}})
-    searcher = StudySearcher(study, plan, ledger, tmp_path / "study.journal")
+    searcher = StudySearcher(study, plan, ledger, Mirror(study, tmp_path))
     whole = run(searcher, "ray1", [0.3])  # waits at its first rung
     epoch, number = 1, 1
     while epoch < EPOCHS:  # others come to the rungs, until one goes on to its end
@@ -487,25 +506,6 @@ def test_of_two_objectives_tpe_proposes_what_is_cheap_and_good(
     # Shallow ones are both here: they alone are on the front.
     late = [overrides["model.depth"] for overrides in drawn[40:]]
     assert sum(depth == 1 for depth in late) > 10
-
-
-def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_path: Path) -> None:
-    path = tmp_path / "study.journal"
-    searcher = StudySearcher(bare, plan, ledger, path)
-    run(searcher, "ray1", [0.3, 0.8, 0.6, 0.7])
-    run(searcher, "ray2", [0.2, 0.4])
-    searcher.suggest("ray3")
-    searcher.on_trial_complete("ray3", {"outcome": "failed"})
-    searcher.suggest("ray4")  # still running
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-    study = optuna.load_study(study_name="tiny", storage=storage)
-    assert study.best_value == 0.8
-    assert [(t.user_attrs["trial"], t.state.name, t.value) for t in study.trials] == [
-        ("t0001", "COMPLETE", 0.8),
-        ("t0002", "PRUNED", 0.4),
-        ("t0003", "FAIL", None),
-    ]
-    assert study.trials[0].intermediate_values == {1: 0.3, 2: 0.8, 3: 0.8, 4: 0.8}
 
 
 def test_a_tuple_is_proposed_as_a_tuple_and_stored_as_a_text(bare: Study, ledger: Ledger) -> None:
