@@ -45,7 +45,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table as Grid
 
-from r2search.config import Study
+from r2search.config import Baseline, Study
 from r2search.environment import machine, revision, versions
 from r2search.finish import write_json
 from r2search.space import load_study
@@ -76,12 +76,22 @@ def _without_baselines(
     return as_set(table, study.model_copy(update={"baselines": {}}), ledger)
 
 
+def _with_a_bad_prior(
+    table: Table, study: Study, ledger: Ledger
+) -> tuple[Searcher, TrialScheduler]:
+    """Its only baseline is the worst config of the table."""
+    bad = Baseline(overrides=dict(table.worst().overrides))
+    return as_set(table, study.model_copy(update={"baselines": {"bad": bad}}), ledger)
+
+
 SEARCHES = {
     OURS: Search(),
     **{name: Search(method) for name, method in PEERS.items()},
     f"{OURS}, draws at random": Search(given={"search.searcher": "random"}),
     f"{OURS}, no baselines": Search(_without_baselines),
     f"{OURS}, no last call": Search(last_call=False),
+    f"{OURS}, prior": Search(given={"search.prior": 0.5}),
+    f"{OURS}, bad prior": Search(_with_a_bad_prior, given={"search.prior": 0.5}),
     **{
         f"{OURS}, {rule}": Search(given={"early_terminate.type": rule})
         for rule in ("none", "asha", "ray_asha", "pasha", "hyperband", "median")

@@ -291,6 +291,13 @@ class BudgetConfig(Strict):
 class SearchConfig(Strict):
     searcher: Literal["tpe", "random"] = "tpe"
     seed: int = Field(0, ge=0)
+    prior: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="chance that a trial is drawn near a baseline: of the first; it fades with "
+        "every trial, and is half of that after ten",
+    )
 
 
 class ResourcesConfig(Strict):

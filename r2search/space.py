@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import yaml
@@ -239,6 +239,21 @@ def suggest_randomly(rng: np.random.Generator) -> Callable[[Parameter], Value]:
         value = np.exp(rng.uniform(np.log(low), np.log(high))) if p.log else rng.uniform(low, high)
         value = min(max(float(value), p.low), p.high)
         return round(value) if p.kind == "int" else value
+
+    return suggest
+
+
+def suggest_near(
+    rng: np.random.Generator, center: Mapping[str, Any]
+) -> Callable[[Parameter], Value]:
+    """Draws for `draw` that keep each value of `center` that a parameter allows with even odds."""
+    randomly = suggest_randomly(rng)
+
+    def suggest(p: Parameter) -> Value:
+        value = center.get(p.key)
+        if value is None or not allows(p, value) or rng.random() < 0.5:
+            return randomly(p)
+        return cast(Value, value)
 
     return suggest
 

@@ -17,6 +17,7 @@ from r2search.space import (
     find_space,
     load_study,
     require_something_to_search,
+    suggest_near,
     suggest_randomly,
     trial_config,
 )
@@ -600,3 +601,17 @@ def test_costs_are_objectives_only_where_trials_wait_or_none_is_stopped(tmp_path
     )
     assert load_study(stopping, {"early_terminate.type": "none"}).metric.against == ("flops",)
     assert load_study(write(tmp_path, weighed)).metric.against == ("flops",)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_draw_near_a_config_is_of_the_space_and_keeps_half_of_what_the_space_allows(
+    seed: int,
+) -> None:
+    study = load_study(find_space("retina.yaml"))
+    center = {"model.depth": 4, "model.block": "conv", "train.lr": 0.01, "data.patch_size": 77}
+    rng = np.random.default_rng(seed)
+    drawn = [draw(study, suggest_near(rng, center)) for _ in range(60)]
+    assert all(contains(study, overrides) for overrides in drawn)
+    assert 77 not in {overrides["data.patch_size"] for overrides in drawn}
+    kept = [overrides["train.lr"] == 0.01 for overrides in drawn]  # else never that very number
+    assert 10 < sum(kept) < 50

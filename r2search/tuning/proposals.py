@@ -18,7 +18,8 @@ from optuna.trial import TrialState
 
 from r2search.config import Parameter, Study, TrialConfig, Value
 from r2search.data.samples import rng_for
-from r2search.space import draw, suggest_randomly, trial_config
+from r2search.grammar import setting
+from r2search.space import draw, suggest_near, suggest_randomly, trial_config
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger
 from r2search.tuning.mirror import Mirror, directions
@@ -113,6 +114,7 @@ class Proposals:
         unexplored and draws it for ever.
         """
         random = self._study.search.searcher == "random" or drawn + self._evidence < STARTUP_TRIALS
+        random = random or self._center(drawn) is not None
         for _ in range(0 if random or self._nothing_fits else MOST_PROPOSALS):
             self._optuna.sampler = _sampler(self._study, len(self._optuna.get_trials(False)))
             trial = self._optuna.ask()
@@ -155,11 +157,13 @@ class Proposals:
 
     def _draw_feasible(self, drawn: int) -> tuple[dict[str, Any], Plan] | None:
         """A random draw that is not refused; failing that, the cheapest that fits into memory."""
+        center = self._center(drawn)
         cheapest: tuple[dict[str, Any], Plan] | None = None
         reason = ""
         for _ in range(MOST_DRAWS):
             rng = rng_for(self._study.search.seed, "draw", drawn + self._ledger.infeasible)
-            overrides = draw(self._study, suggest_randomly(rng))
+            suggest = suggest_randomly(rng) if center is None else suggest_near(rng, center)
+            overrides = draw(self._study, suggest)
             plan = self._plan(overrides, proposed=False)
             if plan.refusal is None:
                 self._nothing_fits = False
@@ -183,6 +187,19 @@ class Proposals:
             )
         self._nothing_fits = True
         return cheapest
+
+    def _center(self, drawn: int) -> dict[str, Any] | None:
+        """The settings of the baseline near which the next trial is drawn, if it is.
+
+        A prior that is wrong costs little: what is known of the trials takes its place.
+        """
+        search, baselines = self._study.search, list(self._study.baselines.values())
+        rng = rng_for(search.seed, "prior", drawn)
+        fading = STARTUP_TRIALS / (STARTUP_TRIALS + drawn + self._evidence)
+        if not baselines or rng.random() >= search.prior * fading:
+            return None
+        config = trial_config(self._study, baselines[rng.integers(len(baselines))].overrides)
+        return {p.key: setting(config, p.key) for p in self._study.parameters}
 
     def _plan(self, overrides: dict[str, Any], *, proposed: bool) -> Plan:
         """The plan of a draw; a refusal is written down. `proposed`: by Optuna."""

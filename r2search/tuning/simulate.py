@@ -113,6 +113,10 @@ class Table:
         curves = [*self._curves.values(), *self._baselines.values()]
         return max(map(self.value, curves), key=self.worth)
 
+    def worst(self) -> Curve:
+        """The config with the worst best value."""
+        return min(self._curves.values(), key=lambda curve: self.worth(self.value(curve)))
+
     def value(self, curve: Curve) -> float:
         """The best of a curve, as far as the study may train."""
         reports = curve.reports[: self.study.budget.max_epochs]

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from r2search.config import Study, TrialConfig
+from r2search.config import Study, TrainConfig, TrialConfig
 from r2search.records import EpochReport
 from r2search.space import contains, trial_config
 from r2search.tuning.budget import Plan, Refusal
@@ -450,6 +450,26 @@ def test_no_config_is_run_twice_and_the_search_ends_when_all_were(
     assert message.endswith("(the last one was tried before); the search ends")
     # What was drawn again says nothing against its neighbourhood.
     assert not any(trial.constraints for trial in told(searcher))
+
+
+def test_the_first_trials_are_drawn_near_the_baselines_if_a_prior_says_so_and_later_ones_less(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    def share(overrides: list[dict[str, Any]]) -> float:
+        """Of draws that have the very rate of a baseline, which is no draw by chance."""
+        return sum(one["train.lr"] in (0.01, TrainConfig().lr) for one in overrides) / len(
+            overrides
+        )
+
+    settings = {"budget.trials": 400, "search.searcher": "random"}
+    believing = StudySearcher(make_study(settings | {"search.prior": 1.0}), plan, ledger)
+    drawn = proposals(believing, 400)
+    assert share(drawn[:10]) > 0.2  # a half of three quarters
+    assert share(drawn[:100]) > 2 * share(drawn[200:]) > 0
+    without = Ledger(None)
+    assert share(proposals(StudySearcher(make_study(settings), plan, without), 100)) == 0
+    alone = make_study(settings | {"search.prior": 1.0}).model_copy(update={"baselines": {}})
+    assert share(proposals(StudySearcher(alone, plan, Ledger(None)), 20)) == 0
 
 
 def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_path: Path) -> None:
