@@ -18,6 +18,7 @@ from r2search.tuning.proposals import Instead, Proposals
 from r2search.tuning.rungs import NOWHERE, Place
 from r2search.tuning.scheduler import build_rungs, waiting_epochs
 
+FINISHED = 0.1  # of the drawn trials are trained to their end, where the budget allows
 LAST_CALL = 1.3  # of the time that the best trial still needs; less is too risky
 
 
@@ -38,7 +39,7 @@ class _Run:
 class StudySearcher(Searcher):
     """Baselines first, by name; then trials that may leave their rung; then what Optuna proposes.
 
-    Near the end the best that wait are called to their end instead.
+    Near the end the best that wait are called to their end.
 
     What comes next follows from the study's record alone: `ledger.past` is taken up.
 
@@ -77,6 +78,7 @@ class StudySearcher(Searcher):
         self._unfinished: list[_Run] = []
         self._best: dict[str, float] = {}  # by name
         self._drawn = 0
+        self._finished = 0  # of the drawn ones
         self._drawn_all = False
         self._replay(tuple(ledger.past))
 
@@ -92,6 +94,7 @@ class StudySearcher(Searcher):
             or self._next_called()
             or self._next_promoted()
             or self._next_drawn()
+            or self._next_finished()
         )
         if run is None:
             return None if self._running else str(Searcher.FINISHED)
@@ -167,6 +170,7 @@ class StudySearcher(Searcher):
 
     def _leave(self, run: _Run, scored: bool, outcome: str | None) -> None:
         """A trial has come to its end or to a rung."""
+        self._finished += not run.baseline and run.epoch >= run.plan.epochs
         if not scored or run.epoch >= run.plan.epochs:
             self._rungs.end(run.name)
         else:
@@ -236,15 +240,20 @@ class StudySearcher(Searcher):
         """
         left = self._left()
         for name in self._rungs.waiting() if math.isfinite(left) else []:
-            run = self._waiting[name]
-            need = (run.plan.epochs - run.epoch) * self._epoch_seconds(name)
+            run, reports = self._waiting[name], self._ledger.trials[name].reports
+            epoch = statistics.median(r.seconds["train"] + r.seconds["validate"] for r in reports)
+            need = (run.plan.epochs - run.epoch) * epoch
             if need <= left:
                 return self._go_on(name, to_its_end=True) if left < LAST_CALL * need else None
         return None
 
-    def _epoch_seconds(self, name: str) -> float:
-        reports = self._ledger.trials[name].reports
-        return statistics.median(r.seconds["train"] + r.seconds["validate"] for r in reports)
+    def _next_finished(self) -> _Run | None:
+        """Nothing else is left to do: the best that waits, so that stopping can be judged."""
+        on_their_way = sum(run.to_its_end for run in self._running.values())
+        waiting = self._rungs.waiting()
+        if not waiting or self._finished + on_their_way >= FINISHED * self._drawn:
+            return None
+        return self._go_on(waiting[0], to_its_end=True)
 
     def _next_drawn(self) -> _Run | None:
         found = None if self._is_exhausted() else self._proposals.propose(self._drawn)

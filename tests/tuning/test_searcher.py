@@ -593,6 +593,25 @@ def test_when_all_are_drawn_the_best_goes_on_to_its_end(waiting: Study, ledger: 
     assert seen["t0001"] == 1
 
 
+def test_at_last_one_of_ten_trials_is_trained_to_its_end_the_best_that_wait(
+    waiting: Study, ledger: Ledger
+) -> None:
+    settings = waiting.early_terminate.model_copy(update={"reduction_factor": 20})
+    budget = waiting.budget.model_copy(update={"trials": 20})
+    study = waiting.model_copy(update={"early_terminate": settings, "budget": budget})
+    searcher = StudySearcher(study, plan, ledger)
+    ended, number = [], 0
+    while isinstance(proposal := searcher.suggest(f"ray{number}"), dict):
+        trial = int(proposal["name"][1:])
+        searcher.on_trial_complete(
+            f"ray{number}", result(proposal["until_epoch"], 1 - 0.01 * trial)
+        )
+        if proposal["until_epoch"] == EPOCHS:
+            ended.append(trial)
+        number += 1
+    assert ended == [1, 2]  # one by the rule, and a second, which is a tenth of twenty
+
+
 def test_a_search_whose_last_trials_run_is_not_finished(waiting: Study, ledger: Ledger) -> None:
     searcher = StudySearcher(waiting, plan, ledger)
     for number in range(4):
