@@ -25,6 +25,16 @@ def count(least: int) -> Callable[[str], int]:
     return parse
 
 
+def limits(options: argparse.Namespace) -> dict[str, int]:
+    """What `r2search serve` takes, as the fields of its `Limits`."""
+    return {
+        "bytes": options.megabytes * 10**6,
+        "pixels": options.megapixels * 10**6,
+        "rate": options.rate,
+        "waiting": options.waiting,
+    }
+
+
 @dataclass(frozen=True)
 class More:
     """What a plus before a number means: so much on top of what a study had."""
