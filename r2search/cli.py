@@ -191,7 +191,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     try:
-        from r2search.serving.server import Limits, serve_bundle
+        from r2search.serving.server import serve_bundle
+        from r2search.serving.uploads import Limits
     except ModuleNotFoundError as error:
         raise _needs(error, "the web page needs", "serve") from None
     return serve_bundle(
@@ -248,7 +249,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    given, variants = settings.assignments(options), _variants(options)
+    given, variants = settings.assignments(options), settings.variants(options)
     try:
         from r2search.simulating import simulate_studies
     except ModuleNotFoundError as error:
@@ -263,15 +264,6 @@ def _simulate(options: argparse.Namespace) -> int:
         console=Console(),
         json_path=Path(options.json) if options.json else None,
     )
-
-
-def _variants(options: argparse.Namespace) -> list[tuple[str, list[Any]]]:
-    """Of each `--vary` its dotted key, and the values to compare."""
-    found = [settings.pair("--vary", item) for item in options.vary]
-    for key, values in found:
-        if not isinstance(values, list) or not values:
-            raise Misuse(f"--vary {key}: got {values!r}; list values, as in --vary '{key}=[A, B]'")
-    return found
 
 
 def _new_run_dir(name: str) -> Path:

@@ -133,6 +133,8 @@ def sample_picture(folder: Path) -> bytes:
 
 def classes_of(data: DataConfig, classes: int) -> list[ClassFacts]:
     """Name, colour and mask value of every foreground class."""
+    names: list[str]
+    values: tuple[int, ...]
     if classes <= 2:
         kinds = {MARKED.get(reader) for reader in [m.reader for m in data.pool] or [data.reader]}
         names, values = [(kinds.pop() if len(kinds) == 1 else None) or "foreground"], (255,)
@@ -154,7 +156,7 @@ def threshold_of(manifest: Manifest, wanted: float | None) -> float | None:
 def predict_upload(
     bundle: Bundle, folder: Path, name: str, threshold: float | None, files: list[File]
 ) -> Answer:
-    """Predict folder/pixels.npy; its files, but for those not wanted, then lie in the folder.
+    """Predict folder/pixels.npy; the wanted files then lie in the folder.
 
     The `files` of the answer are still empty: `json_parts` has them.
     """
@@ -162,7 +164,7 @@ def predict_upload(
     data = bundle.manifest.config.data
     image: NDArray[np.uint8] = np.load(folder / "pixels.npy")
     prediction = bundle.predict(image, threshold)
-    write_prediction(folder, "image", image, prediction, data.labels)
+    write_prediction(folder, "image", image, prediction, data.labels, files)
     if "picture" in files:
         shown = image[:, :, 0] if image.shape[2] == 1 else image
         Image.fromarray(shown).save(folder / "image_picture.jpg", quality=JPEG_QUALITY)

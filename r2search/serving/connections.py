@@ -5,7 +5,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_S = 10.0  # seconds in which a request's head must have come
+HEAD_S = 5.0  # seconds in which a request's head must have come
 STUCK_S = 30.0  # seconds that a client may leave an answer unread
 
 
@@ -28,29 +28,32 @@ class ImpatientProtocol(H11Protocol):
         self._await_head()
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:  # a request is under way
-            self._head = _cancelled(self._head)
+            self._end_wait()
 
     def pause_writing(self) -> None:
-        super().pause_writing()  # type: ignore[no-untyped-call]
+        super().pause_writing()
         self._stuck = self.loop.call_later(STUCK_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        self._stuck = _cancelled(self._stuck)
-        super().resume_writing()  # type: ignore[no-untyped-call]
+        if self._stuck is not None:
+            self._stuck.cancel()
+        super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head, self._stuck = _cancelled(self._head), _cancelled(self._stuck)
+        self._end_wait()
+        if self._stuck is not None:
+            self._stuck.cancel()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        self._head = _cancelled(self._head)
+        self._end_wait()
         super().on_response_complete()
 
     def _await_head(self) -> None:
         if self._head is None:
             self._head = self.loop.call_later(HEAD_S, self.transport.abort)
 
-
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def _end_wait(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None

@@ -110,7 +110,7 @@ function add(files) {
     first = first || item;
   }
   if (!first) return;
-  $("strip").hidden = false;
+  $("strip").hidden = items.length < 2;
   $("drop").classList.add("small");
   show(first);
   work();
@@ -197,7 +197,7 @@ function label(item) {
   const words = {waiting: "waiting", working: "in work", failed: "not taken", done: "done"};
   const picture = item.thumb || element("span", "", "thumb");
   item.button.replaceChildren(picture, element("span", item.name),
-    element("span", words[item.state], "quiet"));
+    element("span", words[item.state], item.state === "failed" ? "failed" : "quiet"));
   item.button.title = item.name;
 }
 
