@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ MARKED = {
     "synthetic_ct": "spleen",
 }
 TOUCHING = np.ones((3, 3), np.uint8)  # pixels that touch at a corner are one piece
-JPEG_QUALITY = 92
+JPEG: dict[str, Any] = {"quality": 92, "subsampling": 0}  # fine lines keep their colours
 CHUNK = 3 << 16  # bytes, a multiple of 3: base64 of the parts is that of the whole
 
 File = Literal["mask", "probability", "overlay", "picture"]
@@ -167,7 +167,7 @@ def predict_upload(
     write_prediction(folder, "image", image, prediction, data.labels, files)
     if "picture" in files:
         shown = image[:, :, 0] if image.shape[2] == 1 else image
-        Image.fromarray(shown).save(folder / "image_picture.jpg", quality=JPEG_QUALITY)
+        Image.fromarray(shown).save(folder / "image_picture.jpg", **JPEG)
     height, width = image.shape[:2]
     fov = field_of_view(data, at_most(image, data.max_side))
     whole = height * width if fov is None else round(float(fov.mean()) * height * width)

@@ -47,13 +47,8 @@ from r2search.serving.uploads import (
 PAUSE_S, ARRIVE_S = 5.0, 30.0  # seconds: most between two parts of an upload, and of all of it
 RECEIVING = 32  # uploads that may be on their way at once
 DECODERS = 2  # processes that read images at once
-PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/png.js": ("png.js", "text/javascript; charset=utf-8"),
-    "/marks.js": ("marks.js", "text/javascript; charset=utf-8"),
-}
+PAGE = ("index.html", "page.css", "page.js", "predict.js", "png.js", "marks.js")
+MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Failure, "description": "a parameter is wrong"},
     408: {"model": Failure, "description": "the image did not arrive in time"},
@@ -177,8 +172,9 @@ def _add_page(app: FastAPI, folder: Path) -> None:
 
         app.add_api_route(path, get, methods=["GET"], include_in_schema=False)
 
-    for path, (name, media_type) in PAGE.items():
-        add(path, (here / name).read_bytes(), media_type)
+    for name in PAGE:
+        path = "/" if name == "index.html" else f"/{name}"
+        add(path, (here / name).read_bytes(), MEDIA_TYPES[Path(name).suffix])
     if picture := sample_picture(folder):
         add("/sample.png", picture, "image/png")
 

@@ -36,7 +36,7 @@ class Server:
     def peak_bytes(self) -> int:
         """The most memory that it ever had, its readers of images not counted."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status)[1])  # type: ignore[index]
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status)[1])
 
     def left(self) -> list[Path]:
         """Uploads that are still on the disk."""

@@ -18,6 +18,7 @@ from rich.console import Console
 from servers import Server, encoded, noise
 
 from r2search.predicting import predict_files
+from r2search.serving.app import PAGE
 
 QUICK_S = 2.0  # of an answer to a bad upload
 
@@ -121,7 +122,7 @@ def test_the_api_is_described_and_nothing_comes_from_elsewhere(server: Server) -
         assert "application/octet-stream" in post["requestBody"]["content"]
         assert {"200", "413", "415", "422", "429", "503"} <= set(post["responses"])
         page = client.get("/")
-        for path in ("/", "/page.css", "/page.js", "/png.js", "/marks.js"):
+        for path in ("/", *(f"/{name}" for name in PAGE[1:])):
             text = client.get(path).text.replace("http://www.w3.org/", "")
             assert "//" not in text.replace("// ", "").replace("://127", ""), path
         assert client.get("/docs").status_code == client.get("/redoc").status_code == 404

@@ -1,7 +1,8 @@
 // The page: images go to the server one by one; all that is done with an answer happens here.
 
 import {above, byValue, coloured, count, grey} from "./marks.js";
-import {readGrey, writeGrey} from "./png.js";
+import {writeGrey} from "./png.js";
+import {bytes, element, predict} from "./predict.js";
 
 const $ = id => document.getElementById(id);
 const items = []; // {file, name, state: "waiting" | "working" | "failed" | "done", ...}
@@ -124,7 +125,7 @@ async function work() {
     label(item);
     if (shown === item) show(item);
     try {
-      await predict(item);
+      await predict(item, model.most_bytes);
       item.state = "done";
       say(`${item.name} is done`);
     } catch (error) {
@@ -136,61 +137,6 @@ async function work() {
     if (shown === item) show(item);
   }
   working = false;
-}
-
-async function predict(item) {
-  if (item.file.size > model.most_bytes) {
-    throw new Error(`${item.name}: is larger than ${model.most_bytes / 1e6} MB, the most that is ` +
-      "taken here; send it smaller, or use `r2search predict`");
-  }
-  const answer = await send(item);
-  const files = answer.files;
-  item.answer = answer;
-  item.threshold = answer.threshold;
-  item.picture = await createImageBitmap(new Blob([bytes(files.picture[0])], {type: "image/jpeg"}));
-  if (answer.threshold === null) {
-    item.mask = (await readGrey(bytes(files.mask[0]))).values;
-  } else {
-    item.probability = (await readGrey(bytes(files.probability[0]))).values;
-  }
-  item.thumb = thumbnail(item.picture);
-}
-
-// The server's answer; when it is busy, or has had enough for this minute, it is asked again.
-async function send(item) {
-  const wanted = ["picture", "mask", "probability"].map(file => `&files=${file}`).join("");
-  const url = `/api/predict?name=${encodeURIComponent(item.name)}${wanted}`;
-  for (let tries = 1; ; tries++) {
-    let answer;
-    try {
-      answer = await fetch(url, {
-        method: "POST", body: item.file, headers: {"content-type": "application/octet-stream"},
-      });
-    } catch {
-      throw new Error(`${item.name}: the server does not answer. Is it still running?`);
-    }
-    const wait = Number(answer.headers.get("retry-after"));
-    if (!wait || tries === 60) {
-      const told = await answer.json();
-      if (answer.ok) return told;
-      throw new Error(told.error);
-    }
-    await new Promise(done => setTimeout(done, wait * 1000));
-  }
-}
-
-function bytes(base64) {
-  return Uint8Array.from(atob(base64), letter => letter.charCodeAt(0));
-}
-
-function thumbnail(picture) {
-  const canvas = element("canvas");
-  canvas.className = "thumb";
-  const scale = Math.max(96 / picture.width, 72 / picture.height);
-  [canvas.width, canvas.height] = [96, 72];
-  const [width, height] = [picture.width * scale, picture.height * scale];
-  canvas.getContext("2d").drawImage(picture, (96 - width) / 2, (72 - height) / 2, width, height);
-  return canvas;
 }
 
 function label(item) {
@@ -312,11 +258,4 @@ function fail(message) {
 
 function say(text) {
   $("status").textContent = text;
-}
-
-function element(name, text = "", kind = "") {
-  const made = document.createElement(name);
-  made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
 }
