@@ -44,8 +44,8 @@ class Server:
 
 
 @contextmanager
-def serving(bundle: Path, folder: Path, *flags: str) -> Iterator[Server]:
-    """`r2search serve BUNDLE` on a free port; it must end well, and have complained of nothing."""
+def serving(bundle: Path, folder: Path, *flags: str, ends: int = 143) -> Iterator[Server]:
+    """`r2search serve` on a free port; it must end by `ends`, and have complained of nothing."""
     folder.mkdir()
     code = "import sys; from r2search.cli import main; sys.exit(main(sys.argv[1:]))"
     errors = folder.parent / f"{folder.name}.txt"
@@ -66,7 +66,7 @@ def serving(bundle: Path, folder: Path, *flags: str) -> Iterator[Server]:
         process.terminate()
         process.communicate(timeout=60)
     assert errors.read_text() == ""
-    assert process.returncode == 143
+    assert process.returncode == ends
     assert list(folder.glob("r2search-*")) == []
 
 

@@ -1,0 +1,67 @@
+"""`r2search serve` as a command: its limits, its end, and what it needs."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from servers import encoded, noise, serving
+
+from r2search.cli import main
+
+Make = Callable[..., Path]
+
+
+def test_limits_are_flags_and_ctrl_c_ends_it(make_bundle: Make, tmp_path: Path) -> None:
+    limits = ["--rate", "3", "--megapixels", "1", "--megabytes", "1"]
+    with serving(make_bundle(tmp_path), tmp_path / "scratch", *limits, ends=130) as server:
+        with server.client() as client:
+            model = client.get("/api/model").json()
+        assert (model["most_bytes"], model["most_pixels"]) == (10**6, 10**6)
+        assert server.post(bytes(10**6 + 1)).status_code == 413
+        assert (
+            server.post(encoded(noise()[:1, :1].repeat(1001, 0).repeat(1000, 1))).status_code == 413
+        )
+        assert server.post(encoded(noise())).status_code == 200
+        refused = server.post(encoded(noise()))
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 20  # three a minute: one in 20 s
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(timeout=60)
+
+
+def test_a_port_that_is_taken_is_said(
+    make_bundle: Make, tmp_path: Path, loopback: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = str(loopback.server_port)
+    assert main(["serve", str(make_bundle(tmp_path)), "--port", port]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"r2search: --port {port}: cannot listen there (")
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+def test_a_missing_package_is_named_with_its_remedy(package: str) -> None:
+    ran = run(f"sys.modules['{package}'] = None", "serve", "gone")
+    assert ran.returncode == 2
+    assert ran.stderr == (
+        f"r2search: {package} is not installed; "
+        "the web page needs pip install -c constraints.txt '.[serve]'\n"
+    )
+
+
+def test_it_needs_nothing_of_the_search() -> None:
+    engines = ("ray", "optuna", "wandb", "plotly", "albumentations", "pooch")
+    without = "; ".join(f"sys.modules['{package}'] = None" for package in engines)
+    ran = run(without, "serve", "gone")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("r2search: gone: no bundle here")
+
+
+def run(first: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process that executes `first` before it."""
+    code = f"import sys; {first}; from r2search.cli import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120
+    )
