@@ -78,6 +78,7 @@ function describe() {
     "data": `${model.reader}, split ${model.split}`,
     "notes": model.notes.join("; "),
     "scores on validation": Object.entries(model.metrics)
+      .filter(([key]) => key.startsWith("val/"))
       .map(([key, value]) => `${key.replace("val/", "")} ${value.toFixed(3)}`).join(", "),
     "versions": Object.entries(model.versions).map(pair => pair.join(" ")).join(", "),
   };
@@ -163,7 +164,7 @@ function show(item) {
   $("size").textContent = `${width} x ${height} pixels, ${seconds.toFixed(1)} s`;
   $("of").textContent = `% of ${of}`;
   [$("canvas").width, $("canvas").height] = [width, height];
-  $("canvas").classList.toggle("few", width < 400); // its pixels are seen, as they are
+  $("canvas").classList.toggle("few", width < 600); // enlarged, its pixels as they are
   if (item.threshold !== null) $("threshold").value = Math.round(item.threshold * 100);
   mark();
   draw();
