@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ct_files import write_dicom
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from r2search.config import DataConfig
+from r2search.data.readers.volumes import read_picture
 from r2search.serving import decoding
 from r2search.serving.decoding import decode
 from r2search.serving.uploads import Refused
@@ -41,6 +43,12 @@ def image(tmp_path: Path) -> Path:
 def test_an_image_comes_as_the_reader_reads_it(image: Path, tmp_path: Path) -> None:
     decode(image, tmp_path / "out.npy", "eye.png", RGB, 1200)
     assert (np.load(tmp_path / "out.npy") == np.asarray(Image.open(image))).all()
+
+
+def test_a_slice_of_ct_comes_as_the_reader_reads_it(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "upload.dcm", np.arange(-200, 400).reshape(20, 30))
+    decode(path, tmp_path / "out.npy", "scan.dcm", GREY, 600)
+    assert (np.load(tmp_path / "out.npy") == read_picture(path, GREY)).all()
 
 
 def test_one_pixel_too_many_is_refused_by_the_name_of_the_upload(image: Path) -> None:

@@ -4,9 +4,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from servers import encoded, noise, serving
 
 from r2search.cli import main
@@ -15,19 +17,23 @@ Make = Callable[..., Path]
 
 
 def test_limits_are_flags_and_ctrl_c_ends_it(make_bundle: Make, tmp_path: Path) -> None:
-    limits = ["--rate", "3", "--megapixels", "1", "--megabytes", "1"]
+    limits = ["--rate", "5", "--megapixels", "1", "--megabytes", "1", "--waiting", "1"]
     with serving(make_bundle(tmp_path), tmp_path / "scratch", *limits, ends=130) as server:
         with server.client() as client:
             model = client.get("/api/model").json()
         assert (model["most_bytes"], model["most_pixels"]) == (10**6, 10**6)
-        assert server.post(bytes(10**6 + 1)).status_code == 413
-        assert (
-            server.post(encoded(noise()[:1, :1].repeat(1001, 0).repeat(1000, 1))).status_code == 413
-        )
-        assert server.post(encoded(noise())).status_code == 200
-        refused = server.post(encoded(noise()))
+        wide = encoded(Image.new("RGB", (1001, 1000)))
+        for content in (bytes(10**6 + 1), wide):
+            assert server.post(content).status_code == 413
+        large = encoded(Image.new("RGB", (1000, 1000)))
+        with ThreadPoolExecutor(2) as clients:
+            one, other = sorted(clients.map(server.post, [large] * 2), key=lambda a: a.status_code)
+        assert (one.status_code, other.status_code) == (200, 503)
+        assert other.headers["retry-after"] == "1"
+        answers = (server.post(encoded(noise())) for _ in range(50))  # more than five a minute
+        refused = next(answer for answer in answers if answer.status_code != 200)
         assert refused.status_code == 429
-        assert 1 <= int(refused.headers["retry-after"]) <= 20  # three a minute: one in 20 s
+        assert 1 <= int(refused.headers["retry-after"]) <= 12  # five a minute: one in 12 s
         server.process.send_signal(signal.SIGINT)
         server.process.wait(timeout=60)
 
