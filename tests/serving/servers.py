@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,8 +40,13 @@ class Server:
         return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status)[1])
 
     def left(self) -> list[Path]:
-        """Uploads that are still on the disk."""
-        return [path for path in self.scratch.glob("r2search-serve-*/*")]
+        """Uploads that stay on the disk: an answer is there a moment before its files are gone."""
+        until = time.monotonic() + 10
+        while found := list(self.scratch.glob("r2search-serve-*/*")):
+            if time.monotonic() > until:
+                break
+            time.sleep(0.02)
+        return found
 
 
 @contextmanager

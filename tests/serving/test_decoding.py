@@ -1,6 +1,7 @@
 """A decoder that hangs, dies or grows costs its own process, and soon."""
 
 import os
+import struct
 import time
 import zlib
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import pytest
 from ct_files import write_dicom
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from r2search.config import DataConfig
 from r2search.data.readers.volumes import read_picture
@@ -72,29 +74,32 @@ def test_a_decoder_that_crashes_is_an_unreadable_image(image: Path) -> None:
 def test_what_unpacks_to_gigabytes_is_given_up(tmp_path: Path) -> None:
     # A DICOM file may be packed as a whole: a megabyte that becomes one gigabyte.
     path = tmp_path / "upload.dcm"
-    tags = Dataset()
-    tags.file_meta = FileMetaDataset()
-    tags.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    tags.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    tags.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    tags.save_as(path, enforce_file_format=True)
     packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     zeros = bytes(1 << 24)
-    with path.open("ab") as file:
+    with path.open("wb") as file:
+        file.write(bytes(128) + b"DICM")
+        write_file_meta_info(file, meta(DeflatedExplicitVRLittleEndian))
+        file.write(packer.compress(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 1 << 30)))
         for _ in range(64):
             file.write(packer.compress(zeros))
         file.write(packer.flush())
-    with pytest.raises(Refused, match=r"scan.dcm: .* as DICOM \(MemoryError\)"):
+    assert path.stat().st_size < 10_000_000
+    with pytest.raises(Refused, match=r"scan.dcm: .* as DICOM \(.*allocate"):
         decode(path, tmp_path / "out.npy", "scan.dcm", GREY, 1_000_000)
+
+
+def meta(syntax: str) -> FileMetaDataset:
+    made = FileMetaDataset()
+    made.TransferSyntaxUID = syntax
+    made.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    made.MediaStorageSOPInstanceUID = "1.2.3"
+    return made
 
 
 def test_a_dicom_slice_of_too_many_pixels_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "upload.dcm"
     tags = Dataset()
-    tags.file_meta = FileMetaDataset()
-    tags.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
-    tags.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    tags.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    tags.file_meta = meta(ExplicitVRLittleEndian)
     tags.Rows = tags.Columns = 30_000
     tags.save_as(path, enforce_file_format=True)
     with pytest.raises(Refused, match=r"scan.dcm: is 30000 x 30000 pixels") as refused:

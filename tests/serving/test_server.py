@@ -25,7 +25,7 @@ def test_limits_are_flags_and_ctrl_c_ends_it(make_bundle: Make, tmp_path: Path) 
         wide = encoded(Image.new("RGB", (1001, 1000)))
         for content in (bytes(10**6 + 1), wide):
             assert server.post(content).status_code == 413
-        large = encoded(Image.new("RGB", (1000, 1000)))
+        large = encoded(Image.new("RGB", (700, 700)))
         with ThreadPoolExecutor(2) as clients:
             one, other = sorted(clients.map(server.post, [large] * 2), key=lambda a: a.status_code)
         assert (one.status_code, other.status_code) == (200, 503)
@@ -47,12 +47,11 @@ def test_a_port_that_is_taken_is_said(
     assert said.startswith(f"r2search: --port {port}: cannot listen there (")
 
 
-@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
-def test_a_missing_package_is_named_with_its_remedy(package: str) -> None:
-    ran = run(f"sys.modules['{package}'] = None", "serve", "gone")
+def test_a_missing_package_is_named_with_its_remedy() -> None:
+    ran = run("sys.modules['uvicorn'] = None", "serve", "gone")
     assert ran.returncode == 2
     assert ran.stderr == (
-        f"r2search: {package} is not installed; "
+        "r2search: uvicorn is not installed; "
         "the web page needs pip install -c constraints.txt '.[serve]'\n"
     )
 
