@@ -98,7 +98,7 @@ def _tune(options: argparse.Namespace) -> int:
         from r2search.remote import RemoteRun
         from r2search.study import run_study
     except ModuleNotFoundError as error:
-        raise _needs_search(error) from None
+        raise _needs(error) from None
     run = partial(
         run_study,
         tracking=options.wandb,
@@ -145,7 +145,7 @@ def _train(options: argparse.Namespace) -> int:
     try:
         from r2search.single import train_one
     except ModuleNotFoundError as error:
-        raise _needs_search(error) from None
+        raise _needs(error) from None
     out = Path(options.out) if options.out else _new_run_dir(f"{study.name}-train")
     return exit_code(train_one(study, out, command=options.command_line))
 
@@ -164,7 +164,7 @@ def _preview(options: argparse.Namespace) -> int:
     try:
         from r2search.previewing import preview_study
     except ModuleNotFoundError as error:
-        raise _needs_search(error) from None
+        raise _needs(error) from None
     return preview_study(study, Console())
 
 
@@ -186,6 +186,23 @@ def _evaluate(options: argparse.Namespace) -> int:
     out = Path(options.out or f"evaluation-{options.split}.csv")
     return evaluate_bundle(
         Path(options.bundle), options.data, options.reader, options.split, out, Console()
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        from r2search.serving.server import serve_bundle
+        from r2search.serving.uploads import Limits
+    except ModuleNotFoundError as error:
+        raise _needs(error, "the web page needs", "serve") from None
+    return serve_bundle(
+        Path(options.bundle),
+        options.host,
+        options.port,
+        Limits(**settings.limits(options)),
+        options.allow,
+        Console(),
+        browser=options.browser,
     )
 
 
@@ -232,11 +249,11 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    given, variants = settings.assignments(options), _variants(options)
+    given, variants = settings.assignments(options), settings.variants(options)
     try:
         from r2search.simulating import simulate_studies
     except ModuleNotFoundError as error:
-        raise _needs_search(error) from None
+        raise _needs(error) from None
     return simulate_studies(
         Path(options.curves),
         options.space,
@@ -249,24 +266,15 @@ def _simulate(options: argparse.Namespace) -> int:
     )
 
 
-def _variants(options: argparse.Namespace) -> list[tuple[str, list[Any]]]:
-    """Of each `--vary` its dotted key, and the values to compare."""
-    found = [settings.pair("--vary", item) for item in options.vary]
-    for key, values in found:
-        if not isinstance(values, list) or not values:
-            raise Misuse(f"--vary {key}: got {values!r}; list values, as in --vary '{key}=[A, B]'")
-    return found
-
-
 def _new_run_dir(name: str) -> Path:
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _needs_search(error: ModuleNotFoundError) -> Misuse:
-    return Misuse(
-        f"{error.name} is not installed; searching and training need "
-        "pip install -c constraints.txt '.[search]'"
-    )
+def _needs(
+    error: ModuleNotFoundError, what: str = "searching and training need", extra: str = "search"
+) -> Misuse:
+    install = f"pip install -c constraints.txt '.[{extra}]'"
+    return Misuse(f"{error.name} is not installed; {what} {install}")
 
 
 COMMANDS: dict[str, flags.Command] = {
@@ -275,6 +283,7 @@ COMMANDS: dict[str, flags.Command] = {
     "train": (_train, flags.add_train, *manual.TRAIN),
     "predict": (_predict, flags.add_predict, *manual.PREDICT),
     "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
+    "serve": (_serve, flags.add_serve, *manual.SERVE),
     "data check": (_check, flags.add_check, *manual.CHECK),
     "data fetch": (_fetch, flags.add_fetch, *manual.FETCH),
     "simulate": (_simulate, flags.add_simulate, *manual.SIMULATE),

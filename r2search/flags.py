@@ -120,6 +120,36 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
+    command.add_argument("--browser", action="store_true", help="open the page, too")
+    where = command.add_argument_group("address")
+    where.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="0.0.0.0: for other machines, too (default: %(default)s)",
+    )
+    where.add_argument(
+        "--port", type=count(0), default=8000, metavar="N", help="0: a free one (default: 8000)"
+    )
+    where.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a host name by which others reach it; may be repeated (numbers always do)",
+    )
+    limits = command.add_argument_group("limits")
+    for flag, default, about in (
+        ("--megabytes", 20, "of one file"),
+        ("--megapixels", 25, "of one image"),
+        ("--rate", 120, "images a minute from one address"),
+        ("--waiting", 16, "images in work at a time"),
+    ):
+        help = f"{about} (default: {default})"
+        limits.add_argument(flag, type=count(1), metavar="N", default=default, help=help)
+
+
 def add_check(command: argparse.ArgumentParser) -> None:
     command.add_argument("path", metavar="PATH", help="the folder with images and masks")
     command.add_argument(

@@ -131,6 +131,28 @@ that the study has not seen: --split all.
 """,
 )
 
+SERVE = (
+    "open a web page on an exported network",
+    """\
+Open a web page on an exported network: drop images, see their masks, move the threshold,
+save the results. Nothing leaves this machine, and no network is needed.
+
+Scripts send images to /api/predict; /openapi.json describes it, /health says that the
+server is up. Whoever can reach the address may use it, so it is of this machine only
+unless --host says otherwise. An image is predicted as `r2search predict` does. Files are
+refused that are no images, damaged, or larger than the limits; volumes are, too.
+""",
+    """examples:
+  r2search serve runs/NAME/bundle --browser
+      the page, opened
+  r2search serve runs/NAME/bundle --host 0.0.0.0 --allow lab3.example.org --rate 30
+      for the machines of a laboratory; no password is asked for
+  r2search serve runs/NAME/bundle --port 0 --megapixels 100 --megabytes 200
+      on a free port, and larger images
+
+""",
+)
+
 DATA = (
     "check labelled images, or fetch public ones",
     """\

@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -128,20 +129,24 @@ def write_prediction(
     image: NDArray[np.uint8],
     prediction: Prediction,
     labels: tuple[int, ...],
+    files: Collection[str] = ("mask", "probability", "overlay"),
 ) -> None:
-    """NAME_mask.png, NAME_probability.png (0..65535 for 0..1) and NAME_overlay.png.
+    """NAME_mask.png, NAME_probability.png (0..65535 for 0..1) and NAME_overlay.png; or fewer.
 
     The mask is 0 and 255. Of several classes it has their `labels`, as the masks trained on, and
     each class K has its NAME_probability_classK.png.
     """
     several = len(prediction.probability) > 1
     values = np.array((0, *labels) if several else (0, 255), np.uint8)
-    Image.fromarray(values[prediction.mask]).save(out_dir / f"{name}_mask.png")
-    for index, probability in enumerate(prediction.probability, start=1):
+    if "mask" in files:
+        Image.fromarray(values[prediction.mask]).save(out_dir / f"{name}_mask.png")
+    wanted = prediction.probability if "probability" in files else ()
+    for index, probability in enumerate(wanted, start=1):
         deep = np.round(probability * 65535).astype(np.uint16)
         of = f"_class{index}" if several else ""
         Image.fromarray(deep).save(out_dir / f"{name}_probability{of}.png")
-    Image.fromarray(overlay(image, prediction.mask)).save(out_dir / f"{name}_overlay.png")
+    if "overlay" in files:
+        Image.fromarray(overlay(image, prediction.mask)).save(out_dir / f"{name}_overlay.png")
 
 
 def evaluate_bundle(

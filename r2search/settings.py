@@ -25,6 +25,25 @@ def count(least: int) -> Callable[[str], int]:
     return parse
 
 
+def variants(options: argparse.Namespace) -> list[tuple[str, list[Any]]]:
+    """Of each `--vary` its dotted key, and the values to compare."""
+    found = [pair("--vary", item) for item in options.vary]
+    for key, values in found:
+        if not isinstance(values, list) or not values:
+            raise Misuse(f"--vary {key}: got {values!r}; list values, as in --vary '{key}=[A, B]'")
+    return found
+
+
+def limits(options: argparse.Namespace) -> dict[str, int]:
+    """What `r2search serve` takes, as the fields of its `Limits`."""
+    return {
+        "bytes": options.megabytes * 10**6,
+        "pixels": options.megapixels * 10**6,
+        "rate": options.rate,
+        "waiting": options.waiting,
+    }
+
+
 @dataclass(frozen=True)
 class More:
     """What a plus before a number means: so much on top of what a study had."""

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "r2search"
 ROWS = """
 launch
 cli flags settings manual manual_jobs submitting
-app
+serving
 previewing
 study finish single rundir remote progress, predicting, fetching, checking, simulating
 report, tuning

@@ -1,0 +1,88 @@
+"""Servers of tiny untrained networks, each a process of its own on a loopback port."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+
+@dataclass
+class Server:
+    """A running `r2search serve`."""
+
+    url: str
+    bundle: Path
+    scratch: Path  # its temporary folder
+    process: subprocess.Popen[str]
+    errors: Path  # what it wrote to standard error
+
+    def post(self, content: bytes, name: str = "a.png", **query: object) -> httpx.Response:
+        """Send an image."""
+        with self.client() as client:
+            return client.post("/api/predict", params={"name": name, **query}, content=content)
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def peak_bytes(self) -> int:
+        """The most memory that it ever had, its readers of images not counted."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status)[1])
+
+    def left(self) -> list[Path]:
+        """Uploads that stay on the disk: an answer is there a moment before its files are gone."""
+        until = time.monotonic() + 10
+        while found := list(self.scratch.glob("r2search-serve-*/*")):
+            if time.monotonic() > until:
+                break
+            time.sleep(0.02)
+        return found
+
+
+@contextmanager
+def serving(bundle: Path, folder: Path, *flags: str, ends: int = 143) -> Iterator[Server]:
+    """`r2search serve` on a free port; it must end by `ends`, and have complained of nothing."""
+    folder.mkdir()
+    code = "import sys; from r2search.cli import main; sys.exit(main(sys.argv[1:]))"
+    errors = folder.parent / f"{folder.name}.txt"
+    with errors.open("w") as complaints:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "serve", bundle, "--port", "0", *flags],
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            env=os.environ | {"TMPDIR": str(folder)},
+        )
+    try:
+        assert process.stdout is not None
+        found = re.search(r" is at (http\S+)/ ", process.stdout.readline())
+        assert found, errors.read_text()
+        yield Server(found[1], bundle, folder, process, errors)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert errors.read_text() == ""
+    assert process.returncode == ends
+    assert list(folder.glob("r2search-*")) == []
+
+
+def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **how: object) -> bytes:
+    """An image file, in memory."""
+    image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+def noise(height: int = 40, width: int = 48, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
