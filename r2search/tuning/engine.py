@@ -21,7 +21,7 @@ from r2search.tuning.budget import Plan, Validated, plan_trial
 from r2search.tuning.callback import StudyCallback
 from r2search.tuning.checkpoints import CHECKPOINTS
 from r2search.tuning.events import Ledger
-from r2search.tuning.mirror import Mirror
+from r2search.tuning.optuna_view import OptunaView
 from r2search.tuning.resources import Workers
 from r2search.tuning.scheduler import build_scheduler, stopping_epochs, take_up
 from r2search.tuning.searcher import StudySearcher
@@ -192,7 +192,7 @@ def _tune_config(
             study,
             planner_for(study, samples, slots),
             ledger,
-            Mirror(study, run_dir),
+            OptunaView(study, run_dir),
             gpus=slots.workers.capacity,
             left=lambda: ledger.left(study.budget),
         ),

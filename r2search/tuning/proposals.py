@@ -22,7 +22,7 @@ from r2search.grammar import setting
 from r2search.space import draw, suggest_near, suggest_randomly, trial_config
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger
-from r2search.tuning.mirror import Mirror, directions
+from r2search.tuning.optuna_view import OptunaView, directions
 
 STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
 MOST_PROPOSALS = 20  # of TPE, refused in a row; then a random draw is taken
@@ -42,7 +42,7 @@ class Proposals:
         study: Study,
         planner: Callable[[TrialConfig], Plan],
         ledger: Ledger,
-        mirror: Mirror | None = None,
+        view: OptunaView | None = None,
         instead: Instead | None = None,
     ) -> None:
         self._study = study
@@ -50,7 +50,7 @@ class Proposals:
         self._ledger = ledger
         self._instead = instead
         self._optuna = optuna.create_study(directions=directions(study))
-        self._mirror = mirror
+        self._view = view
         self._nothing_fits = False  # as the last draws had it
         self._evidence = 0  # trials of earlier studies
         self._begun: set[str] = set()  # configs, by their key
@@ -86,8 +86,8 @@ class Proposals:
         if state == TrialState.COMPLETE and value is not None:
             values = [value, *(cost[name] for name in against)]
         told = self._optuna.tell(asked, values, state=state)
-        if self._mirror is not None:
-            self._mirror.add(told)
+        if self._view is not None:
+            self._view.add(told)
 
     def believe(self, trial: Mapping[str, Any]) -> None:
         """A trial of an earlier study, as `evidence.gather` gives it."""

@@ -13,7 +13,7 @@ from r2search.config import Study, TrialConfig
 from r2search.space import as_drawn, trial_config
 from r2search.tuning.budget import Plan
 from r2search.tuning.events import Ledger
-from r2search.tuning.mirror import Mirror
+from r2search.tuning.optuna_view import OptunaView
 from r2search.tuning.proposals import Instead, Proposals
 from r2search.tuning.rungs import NOWHERE, Place
 from r2search.tuning.scheduler import build_rungs, waiting_epochs
@@ -53,7 +53,7 @@ class StudySearcher(Searcher):
         study: Study,
         planner: Callable[[TrialConfig], Plan],
         ledger: Ledger,
-        mirror: Mirror | None = None,
+        view: OptunaView | None = None,
         gpus: float = math.inf,
         left: Callable[[], float] = lambda: math.inf,
         instead: Instead | None = None,
@@ -67,7 +67,7 @@ class StudySearcher(Searcher):
         self._study = study
         self._planner = planner
         self._ledger = ledger
-        self._proposals = Proposals(study, planner, ledger, mirror, instead)
+        self._proposals = Proposals(study, planner, ledger, view, instead)
         self._baselines = list(study.baselines)
         self._rungs = build_rungs(study)
         self._gpus = gpus

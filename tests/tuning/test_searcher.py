@@ -18,7 +18,7 @@ from r2search.records import EpochReport
 from r2search.space import contains, trial_config
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger, read_events
-from r2search.tuning.mirror import Mirror
+from r2search.tuning.optuna_view import OptunaView
 from r2search.tuning.proposals import MOST_DRAWS, STARTUP_TRIALS
 from r2search.tuning.searcher import StudySearcher
 
@@ -473,7 +473,7 @@ def test_the_first_trials_are_drawn_near_the_baselines_if_a_prior_says_so_and_la
 
 
 def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_path: Path) -> None:
-    searcher = StudySearcher(bare, plan, ledger, Mirror(bare, tmp_path))
+    searcher = StudySearcher(bare, plan, ledger, OptunaView(bare, tmp_path))
     run(searcher, "ray1", [0.3, 0.8, 0.6, 0.7])
     run(searcher, "ray2", [0.2, 0.4])
     searcher.suggest("ray3")
@@ -495,7 +495,7 @@ def test_costs_that_are_objectives_are_told_with_what_a_trial_reached(
 ) -> None:
     settings = {"metric.against": ["parameters", "epoch_seconds"], "early_terminate.type": "asha"}
     study = make_study(settings).model_copy(update={"baselines": {}})
-    searcher = StudySearcher(study, plan, ledger, Mirror(study, tmp_path))
+    searcher = StudySearcher(study, plan, ledger, OptunaView(study, tmp_path))
     whole = run(searcher, "ray1", [0.3])  # waits at its first rung
     epoch, number = 1, 1
     while epoch < EPOCHS:  # others come to the rungs, until one goes on to its end

@@ -23,7 +23,7 @@ TIMEOUT_S = 10  # of a connection to a database
 log = logging.getLogger(__name__)
 
 
-class Mirror:
+class OptunaView:
     """The journal of a run folder, or the database whose URL the environment has.
 
     A URL may hold a password: it comes by no other way, and is never written down. In a database

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from r2search.config import Study
-from r2search.tuning.mirror import ENVIRONMENT, JOURNAL, Mirror
+from r2search.tuning.optuna_view import ENVIRONMENT, JOURNAL, OptunaView
 
 MakeStudy = Callable[..., Study]
 SECRET = "planted-password"
@@ -46,9 +46,9 @@ TRIALS = [
 
 
 def fill(study: Study, run_dir: Path) -> None:
-    mirror = Mirror(study, run_dir)
+    view = OptunaView(study, run_dir)
     for trial in TRIALS:
-        mirror.add(trial)
+        view.add(trial)
 
 
 def shown(storage: optuna.storages.BaseStorage, name: str) -> list[tuple[object, ...]]:
