@@ -224,6 +224,12 @@ def test_goodput_is_the_share_of_worker_time_spent_in_epochs() -> None:
         "train_s": 6.0,  # three epochs of 2 s
         "train_flops": 0.0,  # none is known
         "validate_s": 3.0,
+        "worker_s": 20.0,
+        "steps_s": 4.5,
+        "feed_s": 1.5,
+        "checkpoint_s": 0.0,
+        "setup_s": 0.0,
+        "idle_s": 11.0,
         "goodput": 0.45,  # of 2 workers for 10 s
     }
 
