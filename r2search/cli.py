@@ -189,6 +189,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
 
 
+def _report(options: argparse.Namespace) -> int:
+    try:
+        from r2search.reporting import report_runs
+    except ModuleNotFoundError as error:
+        raise _needs_search(error) from None
+    out = Path(options.out) if options.out else None
+    return report_runs([Path(run) for run in options.run_dir], out, Console())
+
+
 def _check(options: argparse.Namespace) -> int:
     from r2search.checking import check_data
 
@@ -273,6 +282,7 @@ COMMANDS: dict[str, flags.Command] = {
     "tune": (_tune, flags.add_tune, *manual.TUNE),
     "preview": (_preview, flags.add_preview, *manual.PREVIEW),
     "train": (_train, flags.add_train, *manual.TRAIN),
+    "report": (_report, flags.add_report, *manual.REPORT),
     "predict": (_predict, flags.add_predict, *manual.PREDICT),
     "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
     "data check": (_check, flags.add_check, *manual.CHECK),

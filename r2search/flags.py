@@ -96,6 +96,16 @@ def add_train(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run_dir", nargs="+", metavar="RUN", help="run folders of studies")
+    command.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="the page (default: RUN/report.html; of several runs comparison.html)",
+    )
+
+
 def add_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
     command.add_argument("image", nargs="+", help="image files, or folders of images")

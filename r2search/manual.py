@@ -110,6 +110,22 @@ named and costs only itself; the exit code is then 1.
 """,
 )
 
+REPORT = (
+    "make the report of a study again, or compare several",
+    """\
+Make report.html of a study again from its run folder, without training or scoring
+anything; or set several studies side by side in one page: what each found, how soon,
+and by which settings. A page is one file and opens offline.
+""",
+    """examples:
+  r2search report runs/NAME
+      its report.html again, as this version of r2search draws it
+  r2search report runs/retina-1 runs/retina-2 -o comparison.html
+      two studies in one page: a table, and the best so far over time and FLOPs
+
+""",
+)
+
 EVALUATE = (
     "score an exported network anew on labelled images",
     """\
