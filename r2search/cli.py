@@ -105,6 +105,7 @@ def _tune(options: argparse.Namespace) -> int:
         command=options.command_line,
         resume=options.resume is not None,
         warm_start=options.warm_start,
+        progress=options.progress,
     )
     if is_url(where):
         folder = _new_run_dir(where.rstrip("/").rpartition("/")[2])

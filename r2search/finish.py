@@ -29,7 +29,7 @@ from r2search.train.inference import Predictor
 from r2search.train.metrics import classify
 from r2search.train.trainer import evaluate
 from r2search.tuning.events import Ledger
-from r2search.tuning.rungs import rung_levels
+from r2search.tuning.rungs import describe_search
 
 PICTURES = "pictures"  # folder of a run: the images shown in its report
 
@@ -176,19 +176,6 @@ def pictures_of(run_dir: Path, summary: dict[str, Any]) -> list[tuple[str, bytes
     shown = (summary.get("images") or {}).get("shown") or ()
     found = [(row["caption"], run_dir / PICTURES / Path(row["file"]).name) for row in shown]
     return [(caption, path.read_bytes()) for caption, path in found if path.is_file()]
-
-
-def describe_search(study: Study) -> dict[str, Any]:
-    """What summary.json holds under `search`; `rungs` are epochs."""
-    settings = study.early_terminate
-    level = settings.grace_period, settings.reduction_factor, study.budget.max_epochs
-    counted = settings.type not in ("median", "none") and settings.unit == "epochs"
-    return {
-        "searcher": study.search.searcher,
-        "seed": study.search.seed,
-        "scheduler": settings.type,
-        "rungs": list(rung_levels(*level)) if counted else [],
-    }
 
 
 def sample_sheet(sample: Sample, predicted: NDArray[np.uint8], names: Sequence[str]) -> bytes:

@@ -62,6 +62,12 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="run folders of earlier studies whose trials are evidence for what is tried next",
     )
+    command.add_argument(
+        "--progress",
+        choices=["auto", "plain", "json"],
+        default="auto",
+        help="a live screen where there is a terminal (default), lines, or one object a line",
+    )
     tracking = command.add_argument_group("tracking")
     tracking.add_argument(
         "--wandb",

@@ -46,6 +46,8 @@ Ctrl-C ends the search and still writes all of that; a second one ends it at onc
       search half an hour longer
   r2search tune --space retina.yaml --warm-start runs/retina-1 runs/retina-2
       begin with what these two studies found out
+  r2search tune --space retina.yaml --progress json
+      tell a script how it goes: one object a line (docs/watching.md)
   r2search tune --space retina.yaml --out s3://BUCKET/retina1
       keep the run folder in a bucket; --resume s3://BUCKET/retina1 goes on anywhere
 

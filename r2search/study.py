@@ -17,7 +17,8 @@ from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.progress import shower
 from r2search.remote import RemoteRun
-from r2search.report.screen import Screen, print_summary, say
+from r2search.report.ending import tell_end
+from r2search.report.screen import Progress, Screen
 from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import require_something_to_search
 from r2search.train.metrics import METRICS
@@ -45,11 +46,13 @@ def run_study(
     resume: bool = False,
     remote: RemoteRun | None = None,
     warm_start: Sequence[str] = (),
+    progress: Progress = "auto",
 ) -> dict[str, Any]:
     """Search, test the best once, export it, report. Returns what summary.json holds.
 
     `resume`: go on with the study in `run_dir`, from its record. `remote`: where others see it.
-    `warm_start`: run folders of earlier studies, whose trials are evidence.
+    `warm_start`: run folders of earlier studies, whose trials are evidence. `progress`: how it is
+    shown, as `Screen` has it.
     Raises Misuse, before anything is started, for bad data, a bad space or a run folder in use;
     StorageError when `remote` fails for long.
     """
@@ -63,19 +66,11 @@ def run_study(
                 if resume:
                     require_more(study, run_dir, ledger)
                 facts = open_run(study, run_dir, command)
-                console = console or Console()
+                screen = Screen(console, progress)
                 for remark in remarks:
-                    say(console, remark)
+                    screen.note(remark)
                 return _run(
-                    study,
-                    samples,
-                    run_dir,
-                    ledger,
-                    facts,
-                    tracking,
-                    console,
-                    remote,
-                    evidence,
+                    study, samples, run_dir, ledger, facts, tracking, screen, remote, evidence
                 )
         except Misuse:
             if not resume:
@@ -90,12 +85,12 @@ def _run(
     ledger: Ledger,
     facts: dict[str, Any],
     tracking: Tracking,
-    console: Console,
+    screen: Screen,
     remote: RemoteRun | None,
     evidence: Evidence,
 ) -> dict[str, Any]:
     """The study in its folder, from the first event to the summary."""
-    with Interrupt() as interrupt, Screen(console) as screen:
+    with Interrupt() as interrupt, screen:
         show = shower(study, samples, ledger, screen)
         show("starting")
         mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
@@ -133,7 +128,7 @@ def _run(
             ),
             show,
         )
-    print_summary(console, summary, run_dir, resume=remote.url if remote else str(run_dir))
+    tell_end(screen, summary, run_dir, resume=remote.url if remote else str(run_dir))
     return summary
 
 

@@ -9,12 +9,12 @@ from learning_curves import synthetic_curves
 
 from r2search.config import Study
 from r2search.data.samples import Sample, SampleSet
-from r2search.finish import describe_search
 from r2search.records import RECORD, TrialOutcome
 from r2search.space import load_study
 from r2search.summary import account_time, count_trials, summarize_study
 from r2search.tuning.audit import audit
 from r2search.tuning.events import Ledger
+from r2search.tuning.rungs import describe_search
 from r2search.tuning.simulate import Table, as_set
 from r2search.tuning.virtual import Clock, VirtualSearch
 
