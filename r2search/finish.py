@@ -44,8 +44,8 @@ class Trained:
     ledger: Ledger
     whole: bool  # no error ended the search
     signal: int | None  # that interrupted it
-    search_seconds: float
-    workers: int
+    search_seconds: float  # of all sessions, and of all their workers together
+    worker_seconds: float
     threads: int  # of one worker
     facts: dict[str, Any]  # command, versions, revision, hardware, tracking
 
@@ -90,7 +90,7 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
                 trained.ledger.elapsed(),
                 trained.search_seconds,
                 study.budget.time,
-                trained.workers,
+                trained.worker_seconds,
             ),
         },
     )

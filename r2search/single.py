@@ -64,7 +64,7 @@ def train_one(
             whole=True,
             signal=interrupt.signal,
             search_seconds=ledger.elapsed(),
-            workers=1,
+            worker_seconds=ledger.elapsed(),
             threads=hardware.threads,
             facts=facts,
         )

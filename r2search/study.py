@@ -111,6 +111,7 @@ def _run(
         unsent = list(ledger.trials) if mode == "offline" else []
         facts["tracking"] = {"mode": mode, "not_uploaded": unsent}
         facts["hardware"] |= describe_slots(done.slots)
+        searched = ledger.searched()
         if remote is not None:
             remote.bring_weights(study, ledger)
         summary = finish(
@@ -121,8 +122,8 @@ def _run(
                 ledger=ledger,
                 whole=done.whole,
                 signal=interrupt.signal,
-                search_seconds=done.seconds,
-                workers=done.slots.workers.count if done.slots else 1,
+                search_seconds=searched.seconds,
+                worker_seconds=searched.worker_seconds,
                 threads=done.slots.workers.threads if done.slots else 1,
                 facts=facts,
             ),
@@ -138,7 +139,6 @@ class _Searched:
 
     slots: Slots | None  # None when no worker could be had
     whole: bool  # no error ended it
-    seconds: float
 
 
 def _search(
@@ -165,7 +165,7 @@ def _search(
             or (remote is not None and remote.lost)
         )
 
-    slots, began, broken = None, None, ""
+    slots, broken = None, ""
     shelf = remote.shelf if remote else None
     for pause in (*PAUSES_S, None):
         try:
@@ -177,9 +177,8 @@ def _search(
                     note_disk(study, samples, run_dir, slots, screen.note)
                 note_study(study, samples, ledger, slots, evidence, broken)
                 show("searching")
-                began = began or ledger.elapsed()
                 search(study, samples, ref, slots, run_dir, ledger, trackers, show, stopping, shelf)
-            return _Searched(slots, True, ledger.elapsed() - began)
+            return _Searched(slots, whole=True)
         except Misuse:
             raise
         except Exception as error:
@@ -190,7 +189,7 @@ def _search(
                 break
             screen.note(f"the search broke ({error}); it goes on from its record in {pause:.0f} s")
             time.sleep(pause)
-    return _Searched(slots, False, ledger.elapsed() - (began or ledger.elapsed()))
+    return _Searched(slots, whole=False)
 
 
 def prepare(study: Study) -> tuple[Study, SampleSet]:

@@ -135,20 +135,21 @@ def count_trials(trials: list[TrialOutcome], refused: Mapping[str, int]) -> dict
 
 
 def account_time(
-    trials: list[TrialOutcome], wall: float, search_wall: float, budget: float, workers: int
+    trials: list[TrialOutcome], wall: float, search_wall: float, budget: float, whole: float
 ) -> dict[str, float]:
     """Where the time went, in seconds; goodput is the share of worker time in epochs.
 
-    `worker_s` is what all workers had while the search ran. It is `steps_s` and `feed_s` (together
-    `train_s`), `validate_s`, `checkpoint_s`, `setup_s` (between two trials) and `idle_s`, the rest.
-    `train_flops` are those of the training, as the costs of the trials have them.
+    `whole`, told as `worker_s`, is what all workers had while the search ran. It is `steps_s` and
+    `feed_s` (together `train_s`), `validate_s`, `checkpoint_s`, `setup_s` (between two trials) and
+    `idle_s`, the rest. `train_flops` are those of the training, as the costs of the trials have
+    them.
     """
 
     def total(kind: str) -> float:
         return sum(r.seconds.get(kind, 0.0) for t in trials for r in t.reports)
 
     train, validate, feed = total("train"), total("validate"), total("feed")
-    checkpoint, setup, whole = total("checkpoint"), total("setup"), search_wall * workers
+    checkpoint, setup = total("checkpoint"), total("setup")
     return {
         "wall_s": wall,
         "budget_s": budget,

@@ -216,7 +216,7 @@ def test_trials_are_counted_by_their_ending_and_baselines_apart() -> None:
 
 def test_goodput_is_the_share_of_worker_time_spent_in_epochs() -> None:
     trials = [trial_of("t0001", [0.5, 0.6]), trial_of("t0002", [0.5], "failed")]
-    told = account_time(trials, wall=20.0, search_wall=10.0, budget=30.0, workers=2)
+    told = account_time(trials, wall=20.0, search_wall=10.0, budget=30.0, whole=20.0)
     assert told == {
         "wall_s": 20.0,
         "budget_s": 30.0,
@@ -230,9 +230,9 @@ def test_goodput_is_the_share_of_worker_time_spent_in_epochs() -> None:
         "checkpoint_s": 0.0,
         "setup_s": 0.0,
         "idle_s": 11.0,
-        "goodput": 0.45,  # of 2 workers for 10 s
+        "goodput": 0.45,  # 2 workers had 10 s each
     }
 
 
 def test_a_search_that_never_began_has_no_goodput() -> None:
-    assert account_time([], 1.0, 0.0, 30.0, 1)["goodput"] == 0.0
+    assert account_time([], 1.0, 0.0, 30.0, 0.0)["goodput"] == 0.0

@@ -67,7 +67,7 @@ def _summary(study: Study, ledger: Ledger, trials: list[TrialOutcome]) -> dict[s
         "status": "completed",
         "command": "r2search tune --space big.yaml",
         "trials": count_trials(trials, ledger.refused),
-        "time": account_time(trials, wall, wall, study.budget.time, WORKERS),
+        "time": account_time(trials, wall, wall, study.budget.time, WORKERS * wall),
         "search": describe_search(study),
         "audit": audit(study, trials),
         "images": {
