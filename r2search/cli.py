@@ -105,6 +105,7 @@ def _tune(options: argparse.Namespace) -> int:
         command=options.command_line,
         resume=options.resume is not None,
         warm_start=options.warm_start,
+        progress=options.progress,
     )
     if is_url(where):
         folder = _new_run_dir(where.rstrip("/").rpartition("/")[2])
@@ -206,6 +207,15 @@ def _serve(options: argparse.Namespace) -> int:
     )
 
 
+def _report(options: argparse.Namespace) -> int:
+    try:
+        from r2search.reporting import report_runs
+    except ModuleNotFoundError as error:
+        raise _needs(error) from None
+    out = Path(options.out) if options.out else None
+    return report_runs([Path(run) for run in options.run_dir], out, Console())
+
+
 def _check(options: argparse.Namespace) -> int:
     from r2search.checking import check_data
 
@@ -281,6 +291,7 @@ COMMANDS: dict[str, flags.Command] = {
     "tune": (_tune, flags.add_tune, *manual.TUNE),
     "preview": (_preview, flags.add_preview, *manual.PREVIEW),
     "train": (_train, flags.add_train, *manual.TRAIN),
+    "report": (_report, flags.add_report, *manual.REPORT),
     "predict": (_predict, flags.add_predict, *manual.PREDICT),
     "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
     "serve": (_serve, flags.add_serve, *manual.SERVE),

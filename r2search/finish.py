@@ -29,8 +29,9 @@ from r2search.train.inference import Predictor
 from r2search.train.metrics import classify
 from r2search.train.trainer import evaluate
 from r2search.tuning.events import Ledger
+from r2search.tuning.rungs import describe_search
 
-SHOWN_SAMPLES = 4  # validation images in the report
+PICTURES = "pictures"  # folder of a run: the images shown in its report
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +44,8 @@ class Trained:
     ledger: Ledger
     whole: bool  # no error ended the search
     signal: int | None  # that interrupted it
-    search_seconds: float
-    workers: int
+    search_seconds: float  # of all sessions, and of all their workers together
+    worker_seconds: float
     threads: int  # of one worker
     facts: dict[str, Any]  # command, versions, revision, hardware, tracking
 
@@ -65,11 +66,11 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
     study, samples, run_dir = trained.study, trained.samples, trained.run_dir
     trials = list(trained.ledger.trials.values())
     best = incumbent(trials, study.metric.name, study.metric.goal)
-    test, pictures = None, []
+    test, images = None, None
     if best is not None:
         refresh("testing")
         test = open_test(trained, trials, best)
-        pictures = picture(samples, run_dir, best)
+        images = picture(study, samples, run_dir, best)
     refresh("reporting")
     summary = summarize_study(
         study,
@@ -81,13 +82,15 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
             "signal": trained.signal,
             "space": {"path": "space.yaml", "sha256": sha256(run_dir / "space.yaml")},
             "test": test,
+            "images": images,
+            "search": describe_search(study),
             "trials": count_trials(trials, trained.ledger.refused),
             "time": account_time(
                 trials,
                 trained.ledger.elapsed(),
                 trained.search_seconds,
                 study.budget.time,
-                trained.workers,
+                trained.worker_seconds,
             ),
         },
     )
@@ -97,8 +100,8 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
     summary["audit"] = audit(study, trials)
     if best is not None:
         summary["bundle"] = "bundle"
-        export(trained, best, summary, pictures[0][1])
-    write_report(run_dir / "report.html", summary, trials, pictures)
+        export(trained, best, summary, pictures_of(run_dir, summary)[0][1])
+    write_report(run_dir / "report.html", summary, trials, pictures_of(run_dir, summary))
     write_json(run_dir / "summary.json", summary)
     trained.ledger.finish()
     return summary
@@ -137,17 +140,42 @@ def open_test(
     }
 
 
-def picture(samples: SampleSet, run_dir: Path, best: TrialOutcome) -> list[tuple[str, bytes]]:
-    """Captioned PNG sheets of validation images: image, mask, prediction, errors."""
+def picture(study: Study, samples: SampleSet, run_dir: Path, best: TrialOutcome) -> dict[str, Any]:
+    """The score of every validation image, best first, and what was drawn of some of them.
+
+    What summary.json holds under `images`. The typical one is shown first, then the best and the
+    worst; they lie as PNG sheets (image, mask, prediction, errors) in PICTURES.
+    """
     predictor = restore(run_dir, best, samples).snapshot()
     config = predictor.config
+    metric = study.metric.name.removeprefix("val/")
+    _, per_image = evaluate(predictor, samples.val)
+    sign = -1 if study.metric.goal == "maximize" else 1
+    order = sorted(range(len(per_image)), key=lambda i: (sign * per_image[i][1][metric], i))
+    kinds = {"median": order[len(order) // 2], "best": order[0], "worst": order[-1]}
     names = class_names(config.data.labels, samples.classes)
-    pictures = []
-    for sample in samples.val[:SHOWN_SAMPLES]:
+    (run_dir / PICTURES).mkdir(exist_ok=True)
+    shown, seen = [], set()
+    for kind, index in kinds.items():
+        if index in seen:
+            continue
+        seen.add(index)
+        sample, score = samples.val[index], per_image[index][1][metric]
         probability = predictor.probability(sample.image, sample.fov)
         predicted = classify(probability, config.inference.threshold)
-        pictures.append((f"validation image {sample.id}", sample_sheet(sample, predicted, names)))
-    return pictures
+        file = f"{PICTURES}/{kind}.png"
+        (run_dir / file).write_bytes(sample_sheet(sample, predicted, names))
+        caption = f"The {kind} validation image, {sample.id}: {metric} {score:.3f}"
+        shown.append({"file": file, "caption": caption})
+    scores = [{"id": per_image[i][0], "value": per_image[i][1][metric]} for i in order]
+    return {"metric": metric, "scores": scores, "shown": shown}
+
+
+def pictures_of(run_dir: Path, summary: dict[str, Any]) -> list[tuple[str, bytes]]:
+    """Captions with PNG files, as far as they lie in a run folder."""
+    shown = (summary.get("images") or {}).get("shown") or ()
+    found = [(row["caption"], run_dir / PICTURES / Path(row["file"]).name) for row in shown]
+    return [(caption, path.read_bytes()) for caption, path in found if path.is_file()]
 
 
 def sample_sheet(sample: Sample, predicted: NDArray[np.uint8], names: Sequence[str]) -> bytes:

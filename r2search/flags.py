@@ -62,6 +62,12 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="run folders of earlier studies whose trials are evidence for what is tried next",
     )
+    command.add_argument(
+        "--progress",
+        choices=["auto", "plain", "json"],
+        default="auto",
+        help="a live screen where there is a terminal (default), lines, or one object a line",
+    )
     tracking = command.add_argument_group("tracking")
     tracking.add_argument(
         "--wandb",
@@ -93,6 +99,16 @@ def add_train(command: argparse.ArgumentParser) -> None:
     training = command.add_argument_group("training")
     training.add_argument(
         "--baseline", metavar="NAME", help="begin from this baseline of the space file; --set wins"
+    )
+
+
+def add_report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run_dir", nargs="+", metavar="RUN", help="run folders of studies")
+    command.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="the page (default: RUN/report.html; of several runs comparison.html)",
     )
 
 

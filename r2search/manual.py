@@ -46,6 +46,8 @@ Ctrl-C ends the search and still writes all of that; a second one ends it at onc
       search half an hour longer
   r2search tune --space retina.yaml --warm-start runs/retina-1 runs/retina-2
       begin with what these two studies found out
+  r2search tune --space retina.yaml --progress json
+      tell a script how it goes: one object a line (docs/watching.md)
   r2search tune --space retina.yaml --out s3://BUCKET/retina1
       keep the run folder in a bucket; --resume s3://BUCKET/retina1 goes on anywhere
 
@@ -106,6 +108,22 @@ named and costs only itself; the exit code is then 1.
       one image
   r2search predict runs/NAME/bundle scans/ extra.tif -o predictions --threshold 0.4
       all images of a folder and one more, at another threshold than the bundle's
+
+""",
+)
+
+REPORT = (
+    "make the report of a study again, or compare several",
+    """\
+Make report.html of a study again from its run folder, without training or scoring
+anything; or set several studies side by side in one page: what each found, how soon,
+and by which settings. A page is one file and opens offline.
+""",
+    """examples:
+  r2search report runs/NAME
+      its report.html again, as this version of r2search draws it
+  r2search report runs/retina-1 runs/retina-2 -o comparison.html
+      two studies in one page: a table, and the best so far over time and FLOPs
 
 """,
 )

@@ -1,26 +1,32 @@
 """Where a study stands, for the screen, from its record alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from r2search.config import Study
 from r2search.data.samples import SampleSet
 from r2search.records import TrialOutcome
-from r2search.report.screen import Screen, ScreenState
+from r2search.report.screen import Screen
+from r2search.report.state import Rung, Running, ScreenState
 from r2search.selection import eligible, incumbent
 from r2search.summary import count_trials, second_observer
 from r2search.tuning.events import Ledger
+from r2search.tuning.rungs import describe_search
 
 
 def shower(study: Study, samples: SampleSet, ledger: Ledger, screen: Screen) -> Callable[..., None]:
     """A function that shows where the study stands; with a word, a new phase of it."""
     second = second_observer(samples.val, samples.classes)
     value = second[study.metric.name.removeprefix("val/")] if second else None
-    current = ""
+    current, workers = "", None
 
     def show(phase: str = "") -> None:
-        nonlocal current
-        current = phase or current
-        screen.update(screen_state(study, samples.synthetic, ledger, current, value))
+        nonlocal current, workers
+        if phase:
+            current, workers = phase, _workers(ledger)
+        state = screen_state(study, samples.synthetic, ledger, current, value)
+        screen.update(replace(state, workers=workers))
 
     return show
 
@@ -41,7 +47,7 @@ def screen_state(
         if trial.baseline:
             baselines[trial.trial] = value
         if trial.outcome is None and not trial.waiting:
-            running.append((trial.trial, len(trial.reports), trial.planned_epochs, value))
+            running.append(Running(trial.trial, len(trial.reports), trial.planned_epochs, value))
     counts = count_trials(trials, ledger.refused)
     shown = {key: counts[key] for key in ("completed", "stopped", "failed", "infeasible")}
     return ScreenState(
@@ -51,15 +57,55 @@ def screen_state(
         synthetic=synthetic,
         elapsed_s=ledger.elapsed(),
         budget_s=study.budget.time,
-        running=running,
+        running=_timed(running, ledger),
         counts={"waiting": sum(trial.waiting and trial.outcome is None for trial in trials)}
         | shown,
         incumbent=(best.trial, report.metrics[name], report.epoch) if best and report else None,
         baselines=baselines,
         second_observer=second,
         sparkline=best_so_far(trials, name, goal),
+        curve=[each.metrics[name] for each in best.reports] if best else [],
+        rungs=rungs(study, trials),
         phase=phase,
     )
+
+
+def _timed(running: list[Running], ledger: Ledger) -> list[Running]:
+    """The same with their workers, and since when each trains its next epoch."""
+    names, last = {each.trial for each in running}, dict[str, dict[str, Any]]()
+    for event in reversed(ledger.past):
+        if len(last) == len(names):
+            break
+        if event["event"] in ("trial", "report", "promote") and event["trial"] in names:
+            last.setdefault(event["trial"], event)
+    now = ledger.elapsed()
+    return [
+        each._replace(worker=event.get("worker", ""), since_s=now - event["t"])
+        for each in running
+        for event in [last[each.trial]]
+    ]
+
+
+def rungs(study: Study, trials: list[TrialOutcome]) -> list[Rung]:
+    """Who came to each rung, and waits there; none where trials meet by another measure."""
+    own = [trial for trial in trials if not trial.baseline]
+    return [
+        Rung(
+            epoch,
+            reached=sum(len(trial.reports) >= epoch for trial in own),
+            waiting=sum(
+                trial.waiting and trial.outcome is None and len(trial.reports) == epoch
+                for trial in own
+            ),
+        )
+        for epoch in describe_search(study)["rungs"]
+    ]
+
+
+def _workers(ledger: Ledger) -> int | None:
+    """How many workers the search has, as its record says at its beginning."""
+    found = (event["workers"] for event in reversed(ledger.past) if "workers" in event)
+    return next(found, None)
 
 
 def best_so_far(trials: list[TrialOutcome], metric: str, goal: str) -> list[float]:

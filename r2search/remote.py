@@ -175,6 +175,10 @@ class RemoteRun:
 
     def _files(self) -> list[str]:
         """What is uploaded, in order: the record first, last what says that all is there."""
-        bundle = [f"bundle/{path.name}" for path in (self.run_dir / "bundle").glob("[!.]*")]
-        names = sorted({*NAMES, *bundle} - {RECORD, *LAST})
+        inside = [
+            f"{folder}/{path.name}"
+            for folder in ("bundle", "pictures")
+            for path in (self.run_dir / folder).glob("[!.]*")
+        ]
+        names = sorted({*NAMES, *inside} - {RECORD, *LAST})
         return [name for name in (RECORD, *names, *LAST) if (self.run_dir / name).is_file()]

@@ -11,7 +11,7 @@ from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.models.cost import model_cost
 from r2search.records import RECORD
-from r2search.report.screen import print_summary
+from r2search.report.ending import print_summary
 from r2search.rundir import claim, open_run
 from r2search.space import trial_config
 from r2search.study import prepare
@@ -64,7 +64,7 @@ def train_one(
             whole=True,
             signal=interrupt.signal,
             search_seconds=ledger.elapsed(),
-            workers=1,
+            worker_seconds=ledger.elapsed(),
             threads=hardware.threads,
             facts=facts,
         )

@@ -17,7 +17,8 @@ from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.progress import shower
 from r2search.remote import RemoteRun
-from r2search.report.screen import Screen, print_summary, say
+from r2search.report.ending import tell_end
+from r2search.report.screen import Progress, Screen
 from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import require_something_to_search
 from r2search.train.metrics import METRICS
@@ -45,11 +46,13 @@ def run_study(
     resume: bool = False,
     remote: RemoteRun | None = None,
     warm_start: Sequence[str] = (),
+    progress: Progress = "auto",
 ) -> dict[str, Any]:
     """Search, test the best once, export it, report. Returns what summary.json holds.
 
     `resume`: go on with the study in `run_dir`, from its record. `remote`: where others see it.
-    `warm_start`: run folders of earlier studies, whose trials are evidence.
+    `warm_start`: run folders of earlier studies, whose trials are evidence. `progress`: how it is
+    shown, as `Screen` has it.
     Raises Misuse, before anything is started, for bad data, a bad space or a run folder in use;
     StorageError when `remote` fails for long.
     """
@@ -63,19 +66,11 @@ def run_study(
                 if resume:
                     require_more(study, run_dir, ledger)
                 facts = open_run(study, run_dir, command)
-                console = console or Console()
+                screen = Screen(console, progress)
                 for remark in remarks:
-                    say(console, remark)
+                    screen.note(remark)
                 return _run(
-                    study,
-                    samples,
-                    run_dir,
-                    ledger,
-                    facts,
-                    tracking,
-                    console,
-                    remote,
-                    evidence,
+                    study, samples, run_dir, ledger, facts, tracking, screen, remote, evidence
                 )
         except Misuse:
             if not resume:
@@ -90,12 +85,12 @@ def _run(
     ledger: Ledger,
     facts: dict[str, Any],
     tracking: Tracking,
-    console: Console,
+    screen: Screen,
     remote: RemoteRun | None,
     evidence: Evidence,
 ) -> dict[str, Any]:
     """The study in its folder, from the first event to the summary."""
-    with Interrupt() as interrupt, Screen(console) as screen:
+    with Interrupt() as interrupt, screen:
         show = shower(study, samples, ledger, screen)
         show("starting")
         mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
@@ -116,6 +111,7 @@ def _run(
         unsent = list(ledger.trials) if mode == "offline" else []
         facts["tracking"] = {"mode": mode, "not_uploaded": unsent}
         facts["hardware"] |= describe_slots(done.slots)
+        searched = ledger.searched()
         if remote is not None:
             remote.bring_weights(study, ledger)
         summary = finish(
@@ -126,14 +122,14 @@ def _run(
                 ledger=ledger,
                 whole=done.whole,
                 signal=interrupt.signal,
-                search_seconds=done.seconds,
-                workers=done.slots.workers.count if done.slots else 1,
+                search_seconds=searched.seconds,
+                worker_seconds=searched.worker_seconds,
                 threads=done.slots.workers.threads if done.slots else 1,
                 facts=facts,
             ),
             show,
         )
-    print_summary(console, summary, run_dir, resume=remote.url if remote else str(run_dir))
+    tell_end(screen, summary, run_dir, resume=remote.url if remote else str(run_dir))
     return summary
 
 
@@ -143,7 +139,6 @@ class _Searched:
 
     slots: Slots | None  # None when no worker could be had
     whole: bool  # no error ended it
-    seconds: float
 
 
 def _search(
@@ -170,7 +165,7 @@ def _search(
             or (remote is not None and remote.lost)
         )
 
-    slots, began, broken = None, None, ""
+    slots, broken = None, ""
     shelf = remote.shelf if remote else None
     for pause in (*PAUSES_S, None):
         try:
@@ -182,9 +177,8 @@ def _search(
                     note_disk(study, samples, run_dir, slots, screen.note)
                 note_study(study, samples, ledger, slots, evidence, broken)
                 show("searching")
-                began = began or ledger.elapsed()
                 search(study, samples, ref, slots, run_dir, ledger, trackers, show, stopping, shelf)
-            return _Searched(slots, True, ledger.elapsed() - began)
+            return _Searched(slots, whole=True)
         except Misuse:
             raise
         except Exception as error:
@@ -195,7 +189,7 @@ def _search(
                 break
             screen.note(f"the search broke ({error}); it goes on from its record in {pause:.0f} s")
             time.sleep(pause)
-    return _Searched(slots, False, ledger.elapsed() - (began or ledger.elapsed()))
+    return _Searched(slots, whole=False)
 
 
 def prepare(study: Study) -> tuple[Study, SampleSet]:

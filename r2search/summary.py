@@ -17,7 +17,8 @@ from r2search.train.metrics import score, summarize
 # of the one that interrupted the study.
 KEYS = (
     "format status signal name question command space data objective incumbent front baselines "
-    "confirmed test optimism audit trials time tracking hardware versions revision bundle"
+    "confirmed test optimism images search audit trials time tracking hardware versions revision "
+    "bundle"
 ).split()
 
 
@@ -146,14 +147,21 @@ def count_trials(trials: list[TrialOutcome], refused: Mapping[str, int]) -> dict
 
 
 def account_time(
-    trials: list[TrialOutcome], wall: float, search_wall: float, budget: float, workers: int
+    trials: list[TrialOutcome], wall: float, search_wall: float, budget: float, whole: float
 ) -> dict[str, float]:
     """Where the time went, in seconds; goodput is the share of worker time in epochs.
 
-    `train_flops` are those of the training, as the costs of the trials have them.
+    `whole`, told as `worker_s`, is what all workers had while the search ran. It is `steps_s` and
+    `feed_s` (together `train_s`), `validate_s`, `checkpoint_s`, `setup_s` (between two trials) and
+    `idle_s`, the rest. `train_flops` are those of the training, as the costs of the trials have
+    them.
     """
-    train = sum(r.seconds["train"] for t in trials for r in t.reports)
-    validate = sum(r.seconds["validate"] for t in trials for r in t.reports)
+
+    def total(kind: str) -> float:
+        return sum(r.seconds.get(kind, 0.0) for t in trials for r in t.reports)
+
+    train, validate, feed = total("train"), total("validate"), total("feed")
+    checkpoint, setup = total("checkpoint"), total("setup")
     return {
         "wall_s": wall,
         "budget_s": budget,
@@ -161,7 +169,13 @@ def account_time(
         "train_s": train,
         "train_flops": sum(t.cost.get("epoch_flops", 0.0) * len(t.reports) for t in trials),
         "validate_s": validate,
-        "goodput": (train + validate) / (search_wall * workers) if search_wall else 0.0,
+        "worker_s": whole,
+        "steps_s": train - feed,
+        "feed_s": feed,
+        "checkpoint_s": checkpoint,
+        "setup_s": setup,
+        "idle_s": max(0.0, whole - train - validate - checkpoint - setup),
+        "goodput": (train + validate) / whole if whole else 0.0,
     }
 
 

@@ -21,7 +21,7 @@ ROWS = """
 launch
 cli flags settings manual manual_jobs submitting
 serving
-previewing
+previewing reporting
 study finish single rundir remote progress, predicting, fetching, checking, simulating
 report, tuning
 bundle, summary

@@ -104,6 +104,20 @@ def test_a_training_of_several_classes_ends_well(run_dir: Path) -> None:
     assert "class 1 (mask value 7); class 2" in (run_dir / "bundle" / "card.md").read_text()
 
 
+def test_the_typical_the_best_and_the_worst_image_lie_beside_the_scores_of_all(
+    run_dir: Path,
+) -> None:
+    images = json.loads((run_dir / "summary.json").read_text())["images"]
+    values = [row["value"] for row in images["scores"]]
+    assert values == sorted(values, reverse=True)
+    files = [row["file"] for row in images["shown"]]
+    assert sorted(files) == sorted(f"pictures/{p.name}" for p in (run_dir / "pictures").iterdir())
+    assert files[0] == "pictures/median.png"
+    page = (run_dir / "report.html").read_text()
+    assert page.count('class="wide"><img') == len(files)
+    assert all(row["caption"] in page for row in images["shown"])
+
+
 def test_the_bundle_is_bit_for_bit_the_network_that_was_tested(
     run_dir: Path, data_dir: Path
 ) -> None:
@@ -174,7 +188,7 @@ def test_the_test_split_is_not_opened_again_for_weights_that_were_scored(
         whole=True,
         signal=None,
         search_seconds=1.0,
-        workers=1,
+        worker_seconds=1.0,
         threads=1,
         facts={},
     )

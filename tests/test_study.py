@@ -54,7 +54,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tupl
         monkeypatch.setattr(r2search.study, "PAUSES_S", (0.1,) * len(PAUSES_S))
         said = Console(file=io.StringIO(), width=200)
         run_study(
-            load_study("quick.yaml", STUDY), tmp_path / "run", tracking="disabled", console=said
+            load_study("quick.yaml", STUDY),
+            tmp_path / "run",
+            tracking="disabled",
+            console=said,
+            progress="json",
         )
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
         return summary, said.file.getvalue()  # type: ignore[attr-defined]
@@ -72,6 +76,9 @@ def test_a_search_that_breaks_goes_on_from_its_record(
     events = list(read_events(tmp_path / "run" / "trials.jsonl"))
     told = Counter((e["trial"], e["epoch"]) for e in events if e["event"] == "report")
     assert set(told.values()) == {1}
+    assert 0 < summary["time"]["goodput"] <= 1
+    lines = [json.loads(line) for line in said.splitlines()]  # nothing else is printed
+    assert [line["status"] for line in lines if line["event"] == "end"] == ["completed"]
     resumed = [event["broken"] for event in events if event["event"] == "resume"]
     assert resumed == ["RuntimeError: planted"] * 2
 

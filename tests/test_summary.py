@@ -233,7 +233,7 @@ def test_trials_are_counted_by_their_ending_and_baselines_apart() -> None:
 
 def test_goodput_is_the_share_of_worker_time_spent_in_epochs() -> None:
     trials = [trial_of("t0001", [0.5, 0.6]), trial_of("t0002", [0.5], "failed")]
-    told = account_time(trials, wall=20.0, search_wall=10.0, budget=30.0, workers=2)
+    told = account_time(trials, wall=20.0, search_wall=10.0, budget=30.0, whole=20.0)
     assert told == {
         "wall_s": 20.0,
         "budget_s": 30.0,
@@ -241,9 +241,15 @@ def test_goodput_is_the_share_of_worker_time_spent_in_epochs() -> None:
         "train_s": 6.0,  # three epochs of 2 s
         "train_flops": 0.0,  # none is known
         "validate_s": 3.0,
-        "goodput": 0.45,  # of 2 workers for 10 s
+        "worker_s": 20.0,
+        "steps_s": 4.5,
+        "feed_s": 1.5,
+        "checkpoint_s": 0.0,
+        "setup_s": 0.0,
+        "idle_s": 11.0,
+        "goodput": 0.45,  # 2 workers had 10 s each
     }
 
 
 def test_a_search_that_never_began_has_no_goodput() -> None:
-    assert account_time([], 1.0, 0.0, 30.0, 1)["goodput"] == 0.0
+    assert account_time([], 1.0, 0.0, 30.0, 0.0)["goodput"] == 0.0

@@ -1,17 +1,16 @@
-"""The part of report.html that asks whether early stopping was right, and what mattered."""
+"""The part of report.html that asks whether early stopping was right."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from r2search.report.figures import shares_of
-from r2search.report.markup import Cell, Html, Number, drawing, section, table, tag
+from r2search.report.markup import Cell, Html, Number, section, table, tag
 from r2search.report.wording import Summary, number, part, percent
 
 
 def audit(summary: Summary) -> Html:
     """What `audit` of the summary holds; nothing where it holds nothing."""
     found = part(summary, "audit")
-    inside = [*_stopping(found), *_half(found), *_order(found), *_importance(found)]
+    inside = [*_stopping(found), *_half(found), *_order(found)]
     return section("Was the search right?", *inside) if inside else Html()
 
 
@@ -60,17 +59,3 @@ def _order(found: Mapping[str, Any]) -> list[Html]:
     )
     heads = ["order at", "and at", "trials", "Kendall's tau"]
     return [tag("h3", "Order at the rungs"), tag("p", hint, class_="quiet"), table(heads, rows)]
-
-
-def _importance(found: Mapping[str, Any]) -> list[Html]:
-    importance = found.get("importance")
-    if not importance:
-        return []
-    caption = (
-        f"Of {importance['trials']} trials by the best of their first {importance['epoch']} epochs "
-        "(PED-ANOVA): how much each setting decided about being among the best."
-    )
-    return [
-        tag("h3", "What mattered"),
-        drawing("importance", shares_of(importance["shares"]), caption),
-    ]

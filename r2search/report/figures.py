@@ -1,4 +1,4 @@
-"""The plotly figures of report.html, from trials alone."""
+"""The plotly figures of the search: objective over time and FLOPs, learning curves."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -6,42 +6,91 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from r2search.records import TrialOutcome
+from r2search.records import EpochReport, TrialOutcome
 from r2search.report.wording import Summary, number, objective, part
 from r2search.selection import eligible
 
 # One hue a meaning, in figures and tables alike (Okabe and Ito's palette for all colour vision).
 BLUE, GREY, ORANGE, GREEN, INK = "#0072b2", "#a9b4c0", "#d55e00", "#009e73", "#1c2430"
+AMBER, PURPLE, PINK = "#e69f00", "#7c6f9f", "#cc79a7"
+PANEL, GRID, AXIS, HALO = "#ffffff", "#e6eaef", "#c3ccd6", "#fffffe"
+# Of every colour that a dark page cannot show as it is, what takes its place there.
+DARK = {
+    BLUE: "#56b4e9",
+    GREY: "#6d7a89",
+    ORANGE: "#f0803c",
+    GREEN: "#2fc79a",
+    INK: "#e2e7ee",
+    PURPLE: "#a99bd0",
+    PANEL: "#171d26",
+    GRID: "#2a333f",
+    AXIS: "#4a5666",
+    HALO: "#171d27",
+    # a scale from poor to good
+    "#d3dce6": "#4f5f72",
+    "#5fa8d8": "#3f86b8",
+    "#003a5e": "#c4e7ff",
+}
+SCALE = ((0.0, "#d3dce6"), (0.5, "#5fa8d8"), (1.0, "#003a5e"))
 OUTCOMES = {
     "completed": BLUE,
     "stopped": GREY,
     "failed": ORANGE,
-    "infeasible": "#e69f00",
-    "interrupted": "#7c6f9f",
-    "running": "#7c6f9f",
+    "infeasible": AMBER,
+    "interrupted": PURPLE,
+    "running": PURPLE,
 }
-_DASHES = ("dash", "dashdot", "longdash", "longdashdot")
+DASHES = ("dash", "dashdot", "longdash", "longdashdot")
+
+# Of a trial and its epoch, when it was reported: in minutes, or in FLOPs of all trials so far.
+Places = Mapping[tuple[str, int], float]
 
 
 def outcome_of(trial: TrialOutcome) -> str:
     return trial.outcome or "running"
 
 
-def objective_over_time(summary: Summary, trials: Sequence[TrialOutcome]) -> go.Figure:
-    """Each trial at the time of its best epoch, the best value so far, and the yardsticks."""
+def minutes(trials: Sequence[TrialOutcome]) -> Places:
+    """Minutes since the study began, of every report."""
+    return {(name, report.epoch): t / 60 for t, name, report, _ in _told(trials)}
+
+
+def flops(trials: Sequence[TrialOutcome]) -> Places:
+    """Training FLOPs of all trials so far, of every report; empty where they are not known."""
+    places, sofar = {}, 0.0
+    for _, name, report, each in _told(trials):
+        sofar += each
+        places[name, report.epoch] = sofar
+    return places if sofar else {}
+
+
+def _told(trials: Sequence[TrialOutcome]) -> list[tuple[float, str, EpochReport, float]]:
+    """Every report in order of time: seconds, trial, the report, its FLOPs."""
+    told = [
+        (t, trial.trial, report, trial.cost.get("epoch_flops", 0.0))
+        for trial in trials
+        for t, report in zip(trial.report_times, trial.reports, strict=True)
+    ]
+    return sorted(told, key=lambda item: (item[0], item[1]))
+
+
+def objective_over(
+    summary: Summary, trials: Sequence[TrialOutcome], places: Places, unit: str
+) -> go.Figure:
+    """Each trial where its best epoch was, the best value so far, and the yardsticks."""
     name, goal, observer = objective(summary)
-    figure = _figure("minutes since the study began", name)
+    figure = blank(unit, name)
     for outcome, colour in OUTCOMES.items():
         shown = [t for t in trials if outcome_of(t) == outcome and t.reports]
         shown.sort(key=lambda trial: trial.baseline)  # the legend shows the first one's symbol
         if shown:
-            figure.add_trace(_dots(shown, outcome, colour, name, goal))
-    times, values = _best_so_far(trials, name, goal)
-    if not times:
+            figure.add_trace(_dots(shown, outcome, colour, name, goal, places))
+    where, values = best_so_far(trials, name, goal, places)
+    if not where:
         return figure
-    end = max(time for trial in trials for time in trial.report_times) / 60
+    end = max(places.values())
     figure.add_scatter(
-        x=[*times, end],
+        x=[*where, end],
         y=[*values, values[-1]],
         mode="lines",
         name="best so far",
@@ -50,7 +99,7 @@ def objective_over_time(summary: Summary, trials: Sequence[TrialOutcome]) -> go.
     )
     for index, (label, baseline) in enumerate(part(summary, "baselines").items()):
         if baseline:
-            dash = _DASHES[index % len(_DASHES)]
+            dash = DASHES[index % len(DASHES)]
             figure.add_trace(_level(f"baseline {label}", baseline["value"], end, INK, dash))
     if observer is not None:
         figure.add_trace(_level("second observer", observer, end, GREEN, "dot"))
@@ -58,10 +107,13 @@ def objective_over_time(summary: Summary, trials: Sequence[TrialOutcome]) -> go.
 
 
 def learning_curves(summary: Summary, trials: Sequence[TrialOutcome]) -> go.Figure:
-    """The objective over epochs: all trials thin by outcome, baselines dashed, incumbent bold."""
+    """The objective over epochs: all trials thin by outcome, baselines dashed, incumbent bold.
+
+    A cross is where a trial was stopped; a dotted line, a rung.
+    """
     name, _, _ = objective(summary)
     best = part(summary, "incumbent").get("trial")
-    figure = _figure("epoch", name)
+    figure = blank("epoch", name)
     others = [t for t in trials if not t.baseline and t.trial != best and t.reports]
     for outcome in ("stopped", "failed", "infeasible", "interrupted", "running", "completed"):
         shown = [t for t in others if outcome_of(t) == outcome]
@@ -70,38 +122,68 @@ def learning_curves(summary: Summary, trials: Sequence[TrialOutcome]) -> go.Figu
             trace = _curves(shown, outcome, name, style)
             trace.opacity = 0.5 if outcome == "stopped" else 0.75
             figure.add_trace(trace)
+    stopped = [t for t in trials if outcome_of(t) == "stopped" and t.reports]
+    if stopped:
+        figure.add_trace(_ends(stopped, name))
     for index, trial in enumerate(t for t in trials if t.baseline and t.reports):
-        style = {"color": INK, "width": 1.8, "dash": _DASHES[index % len(_DASHES)]}
+        style = {"color": INK, "width": 1.8, "dash": DASHES[index % len(DASHES)]}
         figure.add_trace(_curves([trial], f"baseline {trial.trial}", name, style))
     for trial in trials:
         if trial.trial == best:
             style = {"color": BLUE, "width": 3.5}
             figure.add_trace(_curves([trial], f"incumbent {best}", name, style))
+    for epoch in part(summary, "search").get("rungs") or ():
+        figure.add_vline(x=epoch, line={"color": GREY, "width": 1.5, "dash": "dot"}, layer="below")
     return figure
 
 
-def shares_of(shares: Mapping[str, float]) -> go.Figure:
-    """Shares of one as bars, the largest above."""
-    figure = _figure("share", "")
-    rising = sorted(shares, key=lambda name: shares[name])
-    figure.add_bar(
-        x=[shares[name] for name in rising],
-        y=[escape(name) for name in rising],
-        orientation="h",
-        marker={"color": BLUE},
-        hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+def best_so_far(
+    trials: Sequence[TrialOutcome], name: str, goal: str, places: Places
+) -> tuple[list[float], list[float]]:
+    """Places and values at which the best value of all trials that can be ranked improved."""
+    sign = 1 if goal == "maximize" else -1
+    points = sorted(
+        (places[trial.trial, report.epoch], report.metrics[name])
+        for trial in eligible(trials)
+        for report in trial.reports
     )
-    figure.update_layout(height=90 + 26 * len(shares), yaxis={"rangemode": "normal"})
+    where: list[float] = []
+    values: list[float] = []
+    for place, value in points:
+        if not values or sign * value > sign * values[-1]:
+            where.append(place)
+            values.append(value)
+    return where, values
+
+
+def blank(x: str, y: str, height: int = 380) -> go.Figure:
+    """A figure without traces, with the names of its axes, in the page's style."""
+    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": AXIS, "automargin": True}
+    title = {"standoff": 12, "font": {"size": 13}}
+    figure = go.Figure()
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 50, "r": 10, "t": 10, "b": 40},
+        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        paper_bgcolor=PANEL,
+        plot_bgcolor=PANEL,
+        hoverlabel={"bgcolor": PANEL, "font": {"color": INK}},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hovermode="closest",
+        xaxis={"title": {"text": x, **title}, "rangemode": "tozero", **axis},
+        yaxis={"title": {"text": escape(y), **title}, **axis},
+    )
     return figure
 
 
 def _dots(
-    trials: Sequence[TrialOutcome], outcome: str, colour: str, name: str, goal: str
+    trials: Sequence[TrialOutcome], outcome: str, colour: str, name: str, goal: str, places: Places
 ) -> go.Scatter:
     reports = [trial.best(name, goal) for trial in trials]
     pairs = [(t, r) for t, r in zip(trials, reports, strict=True) if r]
     return go.Scatter(
-        x=[trial.report_times[trial.reports.index(report)] / 60 for trial, report in pairs],
+        x=[places[trial.trial, report.epoch] for trial, report in pairs],
         y=[report.metrics[name] for _, report in pairs],
         text=[f"{escape(trial.trial)}, epoch {report.epoch}" for trial, report in pairs],
         mode="markers",
@@ -110,7 +192,7 @@ def _dots(
             "color": colour,
             "size": 9,
             "symbol": ["diamond" if trial.baseline else "circle" for trial, _ in pairs],
-            "line": {"color": "white", "width": 1},
+            "line": {"color": HALO, "width": 1},
         },
         hovertemplate=f"%{{text}}: %{{y:.3f}}<extra>{outcome}</extra>",
     )
@@ -140,6 +222,20 @@ def _curves(
     )
 
 
+def _ends(trials: Sequence[TrialOutcome], name: str) -> go.Scatter:
+    """A cross where each of these trials ended."""
+    last = [trial.reports[-1] for trial in trials]
+    return go.Scatter(
+        x=[report.epoch for report in last],
+        y=[round(report.metrics[name], 5) for report in last],
+        text=[escape(trial.trial) for trial in trials],
+        mode="markers",
+        name="stopped here",
+        marker={"color": INK, "size": 6, "symbol": "x-thin", "line": {"color": INK, "width": 1}},
+        hovertemplate="%{text} stopped after epoch %{x}: %{y:.3f}<extra></extra>",
+    )
+
+
 def _level(label: str, value: float, end: float, colour: str, dash: str) -> go.Scatter:
     """A horizontal line from the beginning to `end`."""
     return go.Scatter(
@@ -150,39 +246,3 @@ def _level(label: str, value: float, end: float, colour: str, dash: str) -> go.S
         line={"color": colour, "width": 1.6, "dash": dash},
         hovertemplate=f"{escape(label)} {number(value)}<extra></extra>",
     )
-
-
-def _best_so_far(
-    trials: Sequence[TrialOutcome], name: str, goal: str
-) -> tuple[list[float], list[float]]:
-    """Minutes and values at which the best value of all trials that can be ranked improved."""
-    sign = 1 if goal == "maximize" else -1
-    points = sorted(
-        (time, report.metrics[name])
-        for trial in eligible(trials)
-        for time, report in zip(trial.report_times, trial.reports, strict=True)
-    )
-    times: list[float] = []
-    values: list[float] = []
-    for time, value in points:
-        if not values or sign * value > sign * values[-1]:
-            times.append(time / 60)
-            values.append(value)
-    return times, values
-
-
-def _figure(x: str, y: str) -> go.Figure:
-    axis = {"gridcolor": "#e6eaef", "zeroline": False, "linecolor": "#c3ccd6", "automargin": True}
-    title = {"standoff": 12, "font": {"size": 13}}
-    figure = go.Figure()
-    figure.update_layout(
-        template="none",
-        height=380,
-        margin={"l": 50, "r": 10, "t": 10, "b": 40},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hovermode="closest",
-        xaxis={"title": {"text": x, **title}, "rangemode": "tozero", **axis},
-        yaxis={"title": {"text": escape(y), **title}, **axis},
-    )
-    return figure

@@ -1,22 +1,27 @@
 """report.html: one file that opens offline and tells the whole study."""
 
-import base64
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 
 import yaml
-from plotly.offline import get_plotlyjs
 
 from r2search.records import TrialOutcome
 from r2search.report.audit import audit
-from r2search.report.figures import OUTCOMES, learning_curves, objective_over_time, outcome_of
+from r2search.report.figures import (
+    OUTCOMES,
+    flops,
+    learning_curves,
+    minutes,
+    objective_over,
+    outcome_of,
+)
+from r2search.report.images import images
 from r2search.report.markup import (
     Cell,
     Html,
     Number,
+    badge,
     card,
     drawing,
     facts,
@@ -25,6 +30,8 @@ from r2search.report.markup import (
     table,
     tag,
 )
+from r2search.report.mattered import costs, goodput, mattered
+from r2search.report.page import write_page
 from r2search.report.scores import scores
 from r2search.report.wording import (
     Summary,
@@ -43,8 +50,6 @@ from r2search.report.wording import (
 )
 from r2search.selection import ranking
 
-PICTURE_BYTES = 8 << 20  # base64 of all pictures together; with plotly the file stays below 15 MB
-
 
 def write_report(
     path: Path,
@@ -55,33 +60,29 @@ def write_report(
     """Write one self-contained HTML file, whole or not at all.
 
     `summary` is what summary.json holds, where any key may be None; `pictures` are captions with
-    PNG files, shown until PICTURE_BYTES are used. Every text is escaped.
+    PNG files. Every text is escaped.
     """
-    notes = part(summary, "data").get("notes") or ()
-    banners = [tag("p", text, class_="banner") for text in warnings(summary)]
-    banners += [tag("p", str(note), class_="note") for note in notes]
-    sections = (
-        _headline(summary),
-        _search(summary, trials),
-        _pictures(pictures),
-        scores(summary),
-        audit(summary),
-        _trials(summary, trials),
-        _facts(summary),
-        _config(summary),
-        _reproduce(summary),
+    write_page(
+        path,
+        title=str(summary.get("name") or "study"),
+        question=str(summary.get("question") or ""),
+        warnings=warnings(summary),
+        notes=part(summary, "data").get("notes") or (),
+        body=(
+            _headline(summary),
+            _search(summary, trials),
+            images(summary, pictures),
+            scores(summary),
+            mattered(summary, trials),
+            costs(summary, trials),
+            audit(summary),
+            goodput(summary),
+            _trials(summary, trials),
+            _facts(summary),
+            _config(summary),
+            _reproduce(summary),
+        ),
     )
-    template = Template(Path(__file__).with_name("report.html.tmpl").read_text(encoding="utf-8"))
-    page = template.substitute(
-        title=join([str(summary.get("name") or "study")]),
-        question=join([str(summary.get("question") or "")]),
-        banners=join(banners, "\n"),
-        plotly=get_plotlyjs(),
-        body=join(sections, "\n"),
-    )
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(page, encoding="utf-8", errors="replace")
-    os.replace(draft, path)
 
 
 def _headline(summary: Summary) -> Html:
@@ -124,29 +125,23 @@ def _yardstick(label: str, row: Summary | None, best: Summary, goal: str) -> Htm
 def _search(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:
     if not any(trial.reports for trial in trials):
         return section("Search", tag("p", "No trial has reported an epoch."))
-    over_time, curves = objective_over_time(summary, trials), learning_curves(summary, trials)
-    return section(
-        "Search",
-        tag("h3", "Objective over time"),
-        drawing("time", over_time, "A dot is a trial at its best epoch; a diamond, a baseline."),
-        tag("h3", "Learning curves"),
-        drawing("curves", curves, "An epoch is the same number of training pixels for all."),
+    name, _, _ = objective(summary)
+    dots = "A dot is a trial at its best epoch; a diamond, a baseline."
+    over_time = objective_over(summary, trials, minutes(trials), "minutes since the study began")
+    drawings = [drawing("time", f"{name} over wall-clock time", over_time, dots)]
+    if spent := flops(trials):
+        over_flops = objective_over(summary, trials, spent, "training FLOPs of all trials so far")
+        drawings.append(drawing("flops", f"{name} over training FLOPs", over_flops, dots))
+    drawings.append(
+        drawing(
+            "curves",
+            f"{name} over epochs: the learning curve of every trial",
+            learning_curves(summary, trials),
+            "An epoch is the same number of training pixels for all. A cross is where a trial was "
+            "stopped; a dotted line, a rung, where trials are compared.",
+        )
     )
-
-
-def _pictures(pictures: Sequence[tuple[str, bytes]]) -> Html:
-    figures, used = [], 0
-    for caption, png in pictures:
-        data = base64.b64encode(png).decode("ascii")
-        used += len(data)
-        if used > PICTURE_BYTES:
-            break
-        image = tag("img", alt=caption, src=f"data:image/png;base64,{data}")
-        figures.append(tag("figure", image, tag("figcaption", caption)))
-    hidden = len(pictures) - len(figures)
-    if hidden:
-        figures.append(tag("p", f"{hidden} more left out: the file would be too large."))
-    return section("Sample predictions", *figures) if figures else Html()
+    return section("Search", *drawings)
 
 
 def _trials(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:
@@ -171,13 +166,10 @@ def _trial(trial: TrialOutcome, name: str, goal: str) -> list[Cell]:
     seconds = None if end is None else end - trial.started
     epochs, parameters = len(trial.reports), trial.cost.get("parameters")
     outcome = outcome_of(trial)
-    badges = [tag("span", outcome, class_="outcome", style=f"border-color: {OUTCOMES[outcome]}")]
+    badges = [badge(outcome)]
     if trial.baseline:
         badges.append(tag("small", " baseline"))
-    chips = [
-        tag("span", f"{key.rpartition('.')[2]}={drawn(value)}")
-        for key, value in trial.overrides.items()
-    ]
+    settings = [f"{key.rpartition('.')[2]}={drawn(v)}" for key, v in trial.overrides.items()]
     return [
         trial.trial,
         join(badges),
@@ -186,7 +178,7 @@ def _trial(trial: TrialOutcome, name: str, goal: str) -> list[Cell]:
         Number(f"{epochs}/{trial.planned_epochs}", epochs),
         Number(duration(seconds), seconds),
         Number(count(parameters), parameters),
-        tag("div", join(chips, " "), class_="drawn"),
+        tag("div", " ".join(settings), class_="drawn"),
         tag("div", trial.reason, class_="reason"),
     ]
 
@@ -195,11 +187,14 @@ def _facts(summary: Summary) -> Html:
     data, time, tracking = (part(summary, key) for key in ("data", "time", "tracking"))
     people = data.get("subjects") or {}
     about_data = {"reader": data.get("reader") or "n/a", "split": data.get("split") or "n/a"}
-    for name, images in (data.get("counts") or {}).items():
+    for name, number_of in (data.get("counts") or {}).items():
         of = f" (subjects: {len(people[name])})" if people.get(name) else ""
-        about_data[name] = f"{images} images{of}"
+        about_data[name] = f"{number_of} images{of}"
     about_data["fingerprint"] = (data.get("fingerprint") or "n/a")[:16]
     waiting = len(tracking.get("not_uploaded") or ())
+    searched = part(summary, "search")
+    if searched.get("rungs"):
+        searched = searched | {"rungs": ", ".join(map(str, searched["rungs"])) + " epochs"}
     about_time = {
         "wall clock": duration(time.get("wall_s")),
         "budget": duration(time.get("budget_s")),
@@ -214,6 +209,7 @@ def _facts(summary: Summary) -> Html:
     lists = (
         facts("Data", about_data),
         facts("Budget and time", about_time),
+        facts("Search", searched),
         facts("Hardware", part(summary, "hardware")),
         facts("Versions", part(summary, "versions")),
     )

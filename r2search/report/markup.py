@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-import plotly.io
 from plotly.graph_objects import Figure
 
+from r2search.report.figures import OUTCOMES
 from r2search.report.wording import drawn
 
 
@@ -41,22 +41,34 @@ def section(title: str, *inside: str) -> Html:
     return tag("section", tag("h2", title), *inside)
 
 
-def drawing(name: str, figure: Figure, caption: str) -> Html:
-    """A plotly figure, whose script the page has; `name` is its own on the page."""
-    drawn = plotly.io.to_html(
-        figure,
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=f"figure-{name}",
-        default_height=f"{figure.layout.height}px",
-        config={"displayModeBar": False, "responsive": True},
+def drawing(name: str, title: str, figure: Figure, caption: str = "", *, least: int = 0) -> Html:
+    """A plotly figure, drawn by the page's script when it comes into view.
+
+    `name` is its own on the page, `title` says what it shows. On a screen narrower than `least`
+    pixels it is scrolled sideways.
+    """
+    size = f"height: {figure.layout.height}px" + (f"; min-width: {least}px" if least else "")
+    # JSON has `<` in texts alone; written so, none of them ends the script.
+    content = Html(figure.to_json().replace("<", "\\u003c"))
+    plot = tag(
+        "div",
+        tag("div", id=f"figure-{name}", role="img", aria_label=title, style=size),
+        tag("script", content, type="application/json"),
+        class_="plot wide",
     )
-    return tag("figure", Html(drawn), tag("figcaption", caption))
+    below = [tag("figcaption", caption)] if caption else []
+    return tag("figure", tag("h3", title), plot, *below)
 
 
 def card(label: str, value: str, under: str = "", *, kind: str = "", mood: str = "") -> Html:
     """A large number in a box: what it is above, a remark below."""
     return tag("li", label, tag("b", value), tag("small", under, class_=mood), class_=kind)
+
+
+def badge(outcome: str) -> Html:
+    """How a trial ended, in its colour."""
+    colour = f"border-color: {OUTCOMES[outcome]}"
+    return tag("span", outcome, class_="outcome", style=colour)
 
 
 def facts(title: str, pairs: Mapping[str, Any]) -> Html:

@@ -10,12 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from r2search.config import BudgetConfig
 from r2search.records import FORMAT, EpochReport, Outcome, TrialOutcome
 from r2search.tuning.budget import Refusal, seconds_left
 from r2search.tuning.record_file import RecordFile
+
+
+class Searched(NamedTuple):
+    """The time of a search, and that of all its workers together."""
+
+    seconds: float
+    worker_seconds: float
 
 
 class Ledger:
@@ -56,6 +63,21 @@ class Ledger:
     def elapsed(self) -> float:
         """Seconds since the study began."""
         return self._clock() - self._began
+
+    def searched(self) -> Searched:
+        """How long trials were run, in all sessions: of each up to its last event."""
+        seconds = worker_seconds = 0.0
+        workers, last = 0, None
+        for event in self.past:
+            if event["event"] in ("study", "resume"):
+                workers, last = event.get("workers", 1), event["t"]
+            elif event["event"] in ("test", "finish"):
+                last = None
+            elif last is not None:
+                seconds += event["t"] - last
+                worker_seconds += workers * (event["t"] - last)
+                last = event["t"]
+        return Searched(seconds, worker_seconds)
 
     def begin(self, **facts: Any) -> None:
         """Note what a replay must know of the study itself."""

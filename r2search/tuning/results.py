@@ -27,14 +27,15 @@ NAMES = (
     "space.yaml",
     "environment.json",
 )
-PLACE = re.compile(rf"{'|'.join(map(re.escape, NAMES))}|bundle/[A-Za-z0-9][\w.-]*")
+PLACE = re.compile(rf"{'|'.join(map(re.escape, NAMES))}|(?:bundle|pictures)/[A-Za-z0-9][\w.-]*")
 LIMIT = 2**30  # bytes of all files: the lines lie in the head's log folder
 CHUNK = 3 * 2**18  # bytes a line; a message of the dashboard holds no more than 4 MiB
 
 
 def send(run_dir: Path) -> Iterator[str]:
     """The lines for what is worth having of a run folder: no checkpoints, no offline W&B runs."""
-    paths = [run_dir / name for name in NAMES] + sorted((run_dir / "bundle").glob("*"))
+    paths = [run_dir / name for name in NAMES]
+    paths += sorted([*(run_dir / "bundle").glob("*"), *(run_dir / "pictures").glob("*")])
     files = [path for path in paths if path.is_file() and not path.is_symlink()]
     files = [path for path in files if PLACE.fullmatch(path.relative_to(run_dir).as_posix())]
     size = sum(path.stat().st_size for path in files)

@@ -16,9 +16,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 
+from r2search.config import Study
 from r2search.selection import pareto_ranks
 
 SWAPS = 2  # of a pair's order, from which on its difference is noise
@@ -37,6 +39,19 @@ def rung_levels(
         levels.append(max(1, math.ceil(level * scale)))
         level *= reduction_factor
     return tuple(levels)
+
+
+def describe_search(study: Study) -> dict[str, Any]:
+    """What summary.json holds under `search`; `rungs` are epochs."""
+    settings = study.early_terminate
+    level = settings.grace_period, settings.reduction_factor, study.budget.max_epochs
+    counted = settings.type not in ("median", "none") and settings.unit == "epochs"
+    return {
+        "searcher": study.search.searcher,
+        "seed": study.search.seed,
+        "scheduler": settings.type,
+        "rungs": list(rung_levels(*level)) if counted else [],
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,12 @@ def summary(trials: list[TrialOutcome]) -> dict[str, Any]:
             "second_observer": {"dice_mean": 0.7781, "sensitivity": 0.79, "specificity": 0.97},
         },
         "optimism": 0.034,
+        "images": {
+            "metric": "dice_mean",
+            "scores": [{"id": "07L", "value": 0.81}, {"id": "07R", "value": 0.77}],
+            "shown": [],
+        },
+        "search": {"searcher": "tpe", "seed": 0, "scheduler": "asha", "rungs": [2, 6]},
         "audit": {
             "order": [
                 {"from": 2, "to": 6, "trials": 9, "tau": 0.61},
@@ -135,6 +141,12 @@ def summary(trials: list[TrialOutcome]) -> dict[str, Any]:
             "budget_s": 600.0,
             "train_s": 980.0,
             "validate_s": 160.0,
+            "worker_s": 1200.0,
+            "steps_s": 900.0,
+            "feed_s": 80.0,
+            "checkpoint_s": 5.0,
+            "setup_s": 25.0,
+            "idle_s": 30.0,
             "goodput": 0.81,
         },
         "tracking": {"mode": "offline", "not_uploaded": ["t0001", "t0002"]},

@@ -1,3 +1,4 @@
+import math
 import os
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -8,8 +9,11 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from r2search.records import TrialOutcome
-from r2search.report.figures import learning_curves, objective_over_time
-from r2search.report.html import PICTURE_BYTES, write_report
+from r2search.report.cost_figures import front
+from r2search.report.drawn_figures import parallel, slice_of
+from r2search.report.figures import flops, learning_curves, minutes, objective_over
+from r2search.report.html import write_report
+from r2search.report.images import PICTURE_BYTES
 from r2search.report.wording import compare, drawn, duration, share, verdict, warnings
 
 HOSTILE = "<script>alert('x')</script> & \"co\""
@@ -88,6 +92,23 @@ def test_of_a_search_that_tells_nothing_no_audit_is_shown(
         assert "Was the search right?" not in page.text
 
 
+def test_the_report_says_where_the_time_went(page: Page) -> None:
+    assert "81 % of 20:00 of all workers were training and validation" in page.text
+    assert "training steps 75 %" in page.source
+    assert "waiting for patches 7 %" in page.source
+
+
+def test_what_an_older_summary_does_not_tell_is_left_out(
+    tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    for key in ("images", "search"):
+        summary.pop(key)
+    summary["time"] = {"wall_s": 612.4, "goodput": 0.81}
+    text = write(tmp_path, summary, trials).text
+    assert "Image by image" not in text
+    assert "Where the time went" not in text
+
+
 def test_of_one_class_no_class_is_spoken_of(page: Page) -> None:
     assert "classes." not in page.text
     assert not [row for row in page.rows if "class" in row[0]]
@@ -130,7 +151,8 @@ def test_texts_from_files_cannot_become_markup(
     page = write(tmp_path, summary, trials, [(HOSTILE, b"")])
     assert "<script>alert" not in page.source
     assert page.text.count(HOSTILE) > 10
-    assert page.tags.count("script") == 5  # plotly, three figures, the sorting
+    # plotly, what draws and sorts, and a figure each
+    assert page.tags.count("script") == 2 + page.source.count('class="plot wide"')
 
 
 def test_synthetic_data_and_a_leaky_split_stand_in_a_banner(
@@ -232,7 +254,7 @@ def test_a_report_is_written_whole_or_not_at_all(
 def test_the_best_so_far_only_rises_and_ends_at_the_incumbent(
     summary: dict[str, Any], trials: list[TrialOutcome]
 ) -> None:
-    trace = _trace(objective_over_time(summary, trials), "best so far")
+    trace = _trace(over_time(summary, trials), "best so far")
     assert list(trace.y) == sorted(trace.y)
     assert list(trace.x) == sorted(trace.x)
     assert trace.y[-1] == summary["incumbent"]["value"]
@@ -242,7 +264,7 @@ def test_the_best_so_far_falls_when_the_goal_is_to_minimize(
     summary: dict[str, Any], trials: list[TrialOutcome]
 ) -> None:
     summary["objective"] = {"name": "train/loss", "goal": "minimize", "second_observer": None}
-    trace = _trace(objective_over_time(summary, trials), "best so far")
+    trace = _trace(over_time(summary, trials), "best so far")
     assert list(trace.y) == sorted(trace.y, reverse=True)
 
 
@@ -251,14 +273,14 @@ def test_a_failed_trial_does_not_raise_the_best_so_far(
 ) -> None:
     best = next(trial for trial in trials if trial.trial == "t0011")
     trials[trials.index(best)] = replace(best, outcome="failed")
-    trace = _trace(objective_over_time(summary, trials), "best so far")
+    trace = _trace(over_time(summary, trials), "best so far")
     assert trace.y[-1] < summary["incumbent"]["value"]
 
 
 def test_a_dot_lies_where_its_trial_was_best(
     summary: dict[str, Any], trials: list[TrialOutcome]
 ) -> None:
-    trace = _trace(objective_over_time(summary, trials), "failed")
+    trace = _trace(over_time(summary, trials), "failed")
     (failed,) = [trial for trial in trials if trial.outcome == "failed"]
     assert list(trace.x) == [failed.report_times[0] / 60]
     assert list(trace.y) == [failed.reports[0].metrics["val/dice_mean"]]
@@ -275,6 +297,58 @@ def test_learning_curves_keep_the_trials_apart(
     incumbent = _trace(figure, "incumbent t0011")
     assert incumbent.line.width > 2 * trace.line.width
     assert _trace(figure, "baseline B1").line.dash == "dash"
+
+
+def test_the_flops_of_all_trials_add_up_in_order_of_time(trials: list[TrialOutcome]) -> None:
+    assert flops(trials) == {}, "what they cost is not known"
+    known = [replace(trial, cost=trial.cost | {"epoch_flops": 5.0}) for trial in trials]
+    places, clock = flops(known), minutes(known)
+    assert sorted(places.values()) == [5.0 * n for n in range(1, len(places) + 1)]
+    assert sorted(places, key=places.__getitem__) == sorted(clock, key=lambda p: (clock[p], p[0]))
+
+
+def test_rungs_stand_in_the_learning_curves_and_stops_at_their_ends(
+    summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    figure = learning_curves(summary, trials)
+    assert [shape.x0 for shape in figure.layout.shapes] == [2, 6]
+    stopped = [trial for trial in trials if trial.outcome == "stopped"]
+    assert list(_trace(figure, "stopped here").x) == [len(trial.reports) for trial in stopped]
+
+
+def test_on_the_front_is_what_nothing_beats_for_less() -> None:
+    # cost, worth: the third is as good as the second for more, the fifth worse than all
+    points = [(1.0, 0.2), (2.0, 0.5), (3.0, 0.5), (4.0, 0.6), (5.0, 0.1), (2.0, 0.4)]
+    assert front(points) == [0, 1, 3]
+
+
+def test_parallel_coordinates_place_numbers_by_size_and_names_in_order(
+    summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    for trial in trials[2:12]:
+        trial.overrides["model.recurrence"] = 1 + int(trial.trial[-1]) % 3
+    (trace,) = parallel(summary, trials).data
+    own = [t for t in trials if not t.baseline and t.outcome != "failed"]
+    assert list(trace.customdata) == [trial.trial for trial in own]
+    axes = {axis.label: axis for axis in trace.dimensions}
+    assert list(axes["dice_mean"].values) == list(trace.line.color)
+    block = dict(zip(axes["block"].ticktext, axes["block"].tickvals, strict=True))
+    assert [block[t.overrides["model.block"]] for t in own] == list(axes["block"].values)
+    rates = [math.log10(trial.overrides["train.lr"]) for trial in own]
+    assert list(axes["lr"].values) == pytest.approx(rates)  # over two decades and a half
+    recurrence = axes["recurrence"]
+    assert recurrence.ticktext[0] == "none"
+    without = [t.overrides.get("model.recurrence") is None for t in own]
+    assert [value == recurrence.tickvals[0] for value in recurrence.values] == without
+    assert max(recurrence.tickvals[:1]) < min(recurrence.tickvals[1:])
+
+
+def test_a_slice_has_every_trial_for_which_the_setting_was_drawn(
+    summary: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    figure = slice_of(summary, trials, "train.lr")
+    assert sum(len(trace.x) for trace in figure.data) == 27  # of 28 one failed
+    assert {trace.name for trace in figure.data} == {"completed", "stopped", "interrupted"}
 
 
 @pytest.mark.parametrize(
@@ -330,6 +404,10 @@ def test_drawn_values_are_short() -> None:
         "True",
         "(1, 2.55)",
     ]
+
+
+def over_time(summary: dict[str, Any], trials: list[TrialOutcome]) -> Any:
+    return objective_over(summary, trials, minutes(trials), "minutes")
 
 
 def _trace(figure: Any, name: str) -> Any:

@@ -1,4 +1,5 @@
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from r2search.report.screen import (
-    SPARK,
-    Screen,
-    ScreenState,
-    plain_line,
-    print_summary,
-    render,
-    spark,
-)
+from r2search.report.ending import print_summary, tell_end
+from r2search.report.screen import SPARK, Screen, render, spark
+from r2search.report.state import Rung, Running, ScreenState, plain_line
 
 
 def state(**how: Any) -> ScreenState:
@@ -25,7 +20,7 @@ def state(**how: Any) -> ScreenState:
         "phase": "searching",
         "elapsed_s": 312.0,
         "budget_s": 600.0,
-        "running": [("t0009", 5, 12, 0.731), ("t0010", 0, 12, None)],
+        "running": [Running("t0009", 4, 12, 0.731, "a1:77", 8.2), Running("t0010", 0, 12, None)],
         "counts": {"completed": 3, "stopped": 5, "failed": 1, "infeasible": 2},
         "incumbent": ("t0007", 0.7912, 31),
         "baselines": {"B1": 0.779, "B2": None},
@@ -59,7 +54,7 @@ def test_the_panel_shows_incumbent_yardsticks_trials_and_time() -> None:
         "0.779  incumbent is 0.012 better",
         "0.801  incumbent is 0.010 worse",
         "3 completed, 5 stopped, 1 failed, 2 infeasible, 2 running",
-        "epoch 5/12  0.731",
+        "epoch 5/12  0:08  best 0.731  a1:77",
     ):
         assert words in text
     assert "Synthetic" not in text
@@ -74,10 +69,58 @@ def test_the_panel_fits_any_width(width: int, how: dict[str, Any]) -> None:
 
 
 def test_many_running_trials_are_cut_short() -> None:
-    running = [(f"t{i:04}", 1, 12, None) for i in range(300)]
+    running = [Running(f"t{i:04}", 1, 12, None) for i in range(300)]
     text = shown(plain(80), state(running=running))
     assert "and 288 more" in text
     assert len(text.splitlines()) < 30
+
+
+def test_the_panel_shows_rungs_the_incumbent_s_epochs_and_idle_workers() -> None:
+    rungs = [Rung(2, 9, 3), Rung(6, 3, 0)]
+    text = shown(plain(90), state(rungs=rungs, curve=[0.1, 0.5, 0.79], workers=5))
+    assert "epoch 2: 9 (3 wait)   epoch 6: 3" in text
+    assert "▁▅█  0.100 to 0.790" in text
+    assert "3 of 5 workers idle" in text
+    assert "idle" not in shown(plain(90), state(workers=2))
+
+
+def test_for_a_machine_every_line_is_an_object() -> None:
+    console = Console(file=io.StringIO(), width=40, force_terminal=True)
+    with Screen(console, "json") as screen:
+        screen.note("grö[ß]er\nthan a line")
+        screen.update(state(rungs=[Rung(2, 9, 3)], synthetic=True))
+        screen.update(state(elapsed_s=313.0))
+        screen.update(state(phase="testing"))
+    note, first, last = map(json.loads, lines(console))
+    assert note == {"event": "note", "text": "grö[ß]er\nthan a line"}
+    assert first["event"] == "progress"
+    assert first["left_s"] == 288.0
+    assert first["incumbent"] == {"trial": "t0007", "value": 0.7912, "epoch": 31}
+    assert first["rungs"] == [{"epoch": 2, "reached": 9, "waiting": 3}]
+    assert first["running"][0]["worker"] == "a1:77"
+    assert first["synthetic"] is True
+    assert last["phase"] == "testing"
+
+
+def test_for_a_machine_the_end_says_where_all_is(summary: dict[str, Any]) -> None:
+    console = plain()
+    tell_end(Screen(console, "json"), summary, Path("runs/retina"))
+    (line,) = lines(console)
+    told = json.loads(line)
+    assert told["event"] == "end"
+    assert told["status"] == "completed"
+    assert told["incumbent"] == {"trial": "t0011", "epoch": 11, "value": 0.7928}
+    assert told["bundle"] == "runs/retina/bundle"
+    tell_end(Screen(console, "json"), {"status": "failed"}, Path("runs/retina"))
+    told = json.loads(lines(console)[-1])
+    assert (told["incumbent"], told["bundle"]) == (None, None)
+
+
+def test_who_asks_for_plain_lines_gets_them_on_a_terminal_too() -> None:
+    console = Console(file=io.StringIO(), width=40, force_terminal=True, color_system=None)
+    with Screen(console, "plain") as screen:
+        screen.update(state())
+    assert lines(console) == [plain_line(state())]
 
 
 def test_without_a_terminal_a_line_comes_only_when_something_changes() -> None:
@@ -86,7 +129,7 @@ def test_without_a_terminal_a_line_comes_only_when_something_changes() -> None:
     with Screen(console) as screen:
         screen.update(state(elapsed_s=0))
         screen.update(state(elapsed_s=1))
-        screen.update(state(elapsed_s=2, running=[("t0011", 1, 12, None)]))
+        screen.update(state(elapsed_s=2, running=[Running("t0011", 1, 12, None)]))
         screen.update(state(elapsed_s=3, counts=counts | {"infeasible": 7}))
         assert len(lines(console)) == 1
         screen.update(state(elapsed_s=4, counts=counts | {"stopped": 6}))

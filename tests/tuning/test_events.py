@@ -286,3 +286,23 @@ def test_a_record_may_be_in_memory_alone_and_have_a_clock_of_its_own() -> None:
     assert ledger.trials["t0001"].started == 3.5
     assert ledger.elapsed() == 3.5
     ledger.close()
+
+
+def test_the_time_of_a_search_is_that_of_all_its_sessions() -> None:
+    now = 5.0
+    ledger = Ledger(None, lambda: now)
+    now = 8.0  # after the calibration
+    ledger.begin(workers=2)
+    now = 10.0
+    ledger.start(trial="t0001", **FACTS)
+    now = 18.0
+    ledger.end("t0001", "interrupted")
+    now = 20.0
+    ledger.test({})
+    ledger.finish()
+    now = 31.0
+    ledger.resume(workers=3)
+    now = 35.0
+    ledger.start(trial="t0002", **FACTS)
+    assert ledger.searched() == (10.0 + 4.0, 2 * 10.0 + 3 * 4.0)
+    assert Ledger(None).searched() == (0.0, 0.0)

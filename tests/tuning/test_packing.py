@@ -90,4 +90,4 @@ def test_without_a_clone_there_is_nothing_to_run(tmp_path: Path) -> None:
 def test_this_project_is_far_below_the_limit() -> None:
     package = pack("retina.yaml")
     assert package.size < 2 * 2**20
-    assert {"launch/tune.py", "r2search/report/report.html.tmpl"} <= set(package.files)
+    assert {"launch/tune.py", "r2search/report/page.js"} <= set(package.files)

@@ -528,6 +528,24 @@ def test_of_two_objectives_tpe_proposes_what_is_cheap_and_good(
     assert sum(depth == 1 for depth in late) > 10
 
 
+@pytest.mark.filterwarnings("ignore:.*JournalFileStorage.*:FutureWarning")
+def test_a_dashboard_that_is_open_sees_the_trials_as_they_end(
+    bare: Study, ledger: Ledger, tmp_path: Path
+) -> None:
+    path = tmp_path / "study.journal"
+    searcher = StudySearcher(bare, plan, ledger, OptunaView(bare, tmp_path))
+    # as optuna-dashboard opens a file that it is given
+    shown = optuna.storages.JournalStorage(
+        optuna.storages.JournalFileStorage(file_path=str(path))  # type: ignore[attr-defined]
+    )
+    (study,) = shown.get_all_studies()
+    assert (study.study_name, shown.get_n_trials(study._study_id)) == ("tiny", 0)
+    run(searcher, "ray1", [0.3, 0.8, 0.6, 0.7])
+    run(searcher, "ray2", [0.2, 0.4])
+    states = [trial.state.name for trial in shown.get_all_trials(study._study_id)]
+    assert states == ["COMPLETE", "PRUNED"]
+
+
 def test_a_tuple_is_proposed_as_a_tuple_and_stored_as_a_text(bare: Study, ledger: Ledger) -> None:
     searcher = StudySearcher(bare, plan, ledger)
     drawn = proposals(searcher, 20)
