@@ -10,9 +10,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,9 +22,15 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from r2search.config import Misuse, TrialConfig
-from r2search.data import field_of_view
-from r2search.data.prepare import Preparation, at_most, resize_probability
+from r2search.config import InferenceConfig, Misuse, TrialConfig
+from r2search.data import field_of_view, has_surround
+from r2search.data.prepare import (
+    Preparation,
+    PreparedRows,
+    Rows,
+    at_most,
+    resize_probability,
+)
 from r2search.data.readers.volumes import read_picture
 from r2search.models.unet import build_model
 from r2search.strict import Strict
@@ -97,6 +103,35 @@ class Bundle:
         probability = resize_probability(seen, image.shape[:2])
         level = config.inference.threshold if threshold is None else threshold
         return Prediction(probability=probability, mask=classify(probability, level))
+
+    def predict_rows(self, image: Rows) -> Iterator[Prediction]:
+        """Segment an image of which only some rows are in memory, from top to bottom.
+
+        What comes of all of them together is what `predict` says of the image. Misuse where the
+        network's preparation has to look at the whole of it.
+        """
+        data, preparation = self.manifest.config.data, self.predictor.preparation
+        within = data.max_side is None or max(image.shape[:2]) <= data.max_side
+        if not (within and preparation.pointwise) or has_surround(data):
+            raise Misuse(
+                "image: too large to be in memory, and this network looks at the whole of it "
+                "(data.resize, max_side, enhance or the field of view); make it smaller"
+            )
+        apply(self.predictor.hardware)
+        level = self.manifest.config.inference.threshold
+        for probability in self.predictor.bands(PreparedRows(image, preparation)):
+            yield Prediction(probability=probability, mask=classify(probability, level))
+
+    def using(self, **inference: Any) -> "Bundle":
+        """The same with other settings under `inference`: test_time, batch_size, threshold."""
+        settings = InferenceConfig.model_validate(
+            self.manifest.config.inference.model_dump() | inference
+        )
+        config = self.manifest.config.model_copy(update={"inference": settings})
+        return Bundle(
+            self.manifest.model_copy(update={"config": config}),
+            replace(self.predictor, config=config),
+        )
 
 
 def save_weights(path: Path, weights: Mapping[str, torch.Tensor], facts: dict[str, str]) -> None:
@@ -190,11 +225,16 @@ def export_bundle(
     return manifest
 
 
-def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
+def load_bundle(
+    path: str | Path, *, verify: bool = True, device: Literal["cpu", "cuda"] | None = None
+) -> Bundle:
     """Load a bundle strictly: settings, hash and every tensor must fit, else Misuse says what.
 
     `verify=False` leaves the hash alone: evaluating is how one learns what changed weights do.
+    It runs on a GPU where there is one, unless another `device` is named.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Misuse("device cuda: this machine, or its torch, has none; take cpu")
     folder = Path(path)
     manifest = _read_manifest(folder)
     weights_path = folder / WEIGHTS
@@ -212,7 +252,7 @@ def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     train = manifest.config.train.model_copy(
         update={"dtype": manifest.dtype, "memory_format": manifest.memory_format}
     )
-    hardware = detect(train, threads=manifest.threads)
+    hardware = detect(train, threads=manifest.threads, device=device)
     place_model(model, hardware)
     config = manifest.config
     preparation = Preparation(config.data, manifest.mean, manifest.std)

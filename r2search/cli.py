@@ -177,6 +177,9 @@ def _predict(options: argparse.Namespace) -> int:
         Path(options.out),
         options.threshold,
         Console(),
+        test_time=options.tta,
+        batch=options.batch,
+        device=options.device,
     )
 
 
