@@ -4,25 +4,20 @@ Loading needs neither Ray, Optuna nor W&B, and executes nothing: safetensors and
 """
 
 import hashlib
-import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import Field, ValidationError, model_validator
 
-from r2search.config import InferenceConfig, Misuse, TrialConfig
+from r2search.config import InferenceConfig, Misuse, ModelConfig, TrialConfig
 from r2search.data import field_of_view, has_surround
 from r2search.data.prepare import (
     Preparation,
@@ -32,15 +27,15 @@ from r2search.data.prepare import (
     resize_probability,
 )
 from r2search.data.readers.volumes import read_picture
-from r2search.models.unet import build_model
+from r2search.models.unet import UNet
 from r2search.strict import Strict
 from r2search.train.hardware import apply, detect, place_model
 from r2search.train.inference import Predictor
 from r2search.train.metrics import classify
+from r2search.weights import read_weights
 
 WEIGHTS, CONFIG, CARD, PREVIEW = "model.safetensors", "config.yaml", "card.md", "preview.png"
 FORMAT = 1
-HASH = "sha256"  # in the metadata of a safetensors file: of all else in it
 
 
 class Manifest(Strict):
@@ -51,9 +46,10 @@ class Manifest(Strict):
     trial: str
     epoch: int
     config: TrialConfig  # its `inference` holds tile, overlap, batch and threshold
-    dtype: str  # as trained and scored: the same machine repeats the score with it
-    memory_format: str
-    threads: int
+    # As trained and scored: the same machine repeats the score with it.
+    dtype: Literal["float32", "bfloat16"]
+    memory_format: Literal["contiguous", "channels_last"]
+    threads: int = Field(ge=1, le=4096)
     mean: tuple[float, ...] = ()  # of the training images, for data.standardize: dataset
     std: tuple[float, ...] = ()
     metrics: dict[str, float]  # of the exported checkpoint
@@ -61,6 +57,13 @@ class Manifest(Strict):
     synthetic: bool
     versions: dict[str, str]
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _has_statistics(self) -> Self:
+        wanted = self.config.model.in_channels if self.config.data.standardize == "dataset" else 0
+        if not len(self.mean) == len(self.std) == wanted or min(self.std, default=1.0) <= 0:
+            raise ValueError(f"mean and std must have {wanted} values, those of std above 0")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,73 +137,6 @@ class Bundle:
         )
 
 
-def save_weights(path: Path, weights: Mapping[str, torch.Tensor], facts: dict[str, str]) -> None:
-    """Write a safetensors file whole: a reader sees the old one or the new one, after any crash.
-
-    A hash of all that is in it lies in the file.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(dict(weights), part, metadata=facts | {HASH: _content(weights, facts)})
-        _sync(part)
-        os.replace(part, path)
-        _sync(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def read_weights(
-    path: Path, *, verify: bool = True
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, and the facts saved with them.
-
-    Misuse when it is damaged. `verify=False` leaves the hash alone.
-    """
-    with _opened(path) as file:
-        weights = {key: file.get_tensor(key) for key in file.keys()}
-        facts: dict[str, str] = file.metadata() or {}
-    expected = facts.pop(HASH, None)
-    if verify and expected is not None and _content(weights, facts) != expected:
-        raise Misuse(f"{path}: not intact (its content has changed); copy or export it again")
-    return weights, facts
-
-
-def read_facts(path: Path) -> dict[str, str]:
-    """The facts saved with the tensors of a safetensors file; the tensors are not read."""
-    with _opened(path) as file:
-        return file.metadata() or {}
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError:
-        raise Misuse(f"{path}: missing; export the bundle again") from None
-    except (SafetensorError, OSError) as error:
-        raise Misuse(f"{path}: not intact ({error}); copy or export it again") from None
-
-
-def _content(weights: Mapping[str, torch.Tensor], facts: dict[str, str]) -> str:
-    """SHA-256 of tensors and facts."""
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name in sorted(weights):
-        value = weights[name].detach().cpu()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def export_bundle(
     bundle_dir: Path, weights_path: Path, facts: dict[str, Any], card: str, preview: bytes
 ) -> Manifest:
@@ -241,14 +177,7 @@ def load_bundle(
     weights, _ = read_weights(weights_path, verify=verify)
     if verify and _sha256(weights_path) != manifest.weights_sha256:
         raise Misuse(f"{weights_path}: not the file that was exported; copy the bundle again")
-    model = build_model(manifest.config.model)
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise Misuse(
-            f"{weights_path}: does not fit {CONFIG}: {str(error).splitlines()[-1].strip()}; "
-            "copy or export the bundle again"
-        ) from None
+    model = _filled(manifest.config.model, weights, weights_path)
     train = manifest.config.train.model_copy(
         update={"dtype": manifest.dtype, "memory_format": manifest.memory_format}
     )
@@ -257,6 +186,27 @@ def load_bundle(
     config = manifest.config
     preparation = Preparation(config.data, manifest.mean, manifest.std)
     return Bundle(manifest, Predictor(model, config, preparation, hardware).snapshot())
+
+
+def _filled(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -> UNet:
+    """The network with these weights; Misuse when they are another network's.
+
+    Memory is taken for what lies in the file, not for what the settings ask for.
+    """
+    with torch.device("meta"):
+        model = UNet(config)
+    expected = model.state_dict()
+    try:
+        other = [k for k, v in weights.items() if k in expected and v.dtype != expected[k].dtype]
+        if other:
+            raise RuntimeError(f"{other[0]} is {weights[other[0]].dtype}")
+        model.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        raise Misuse(
+            f"{path}: does not fit {CONFIG}: {str(error).splitlines()[-1].strip()}; "
+            "copy or export the bundle again"
+        ) from None
+    return model
 
 
 def predict(bundle: str | Path, image: str | Path | NDArray[np.uint8]) -> Prediction:
@@ -277,7 +227,7 @@ def _read_manifest(folder: Path) -> Manifest:
             )
         return Manifest.model_validate(tree)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = getattr(error, "problem", None) or error
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise Misuse(f"{path}: not plain YAML: {reason}; copy the bundle again") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -14,18 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from r2search.bundle import (
-    CARD,
-    CONFIG,
-    PREVIEW,
-    WEIGHTS,
-    export_bundle,
-    load_bundle,
-    predict,
-    read_facts,
-    read_weights,
-    save_weights,
-)
+from r2search.bundle import CARD, CONFIG, PREVIEW, WEIGHTS, export_bundle, load_bundle, predict
 from r2search.config import DataConfig, Misuse, ModelConfig, TrialConfig
 from r2search.data.prepare import Preparation, at_most, resize_probability
 from r2search.data.readers.fundus import field_of_view
@@ -35,6 +24,7 @@ from r2search.models.unet import build_model
 from r2search.train.hardware import Hardware, apply, detect
 from r2search.train.inference import Predictor
 from r2search.train.trainer import Trainer
+from r2search.weights import read_facts, read_weights, save_weights
 
 Make = Callable[..., Path]
 Facts = Callable[..., dict[str, Any]]
@@ -267,10 +257,12 @@ def test_a_network_of_grey_images_takes_colours_too(
 
 
 def test_statistics_of_the_training_images_survive_the_file_exactly(
-    tmp_path: Path, make_bundle: Make
+    tmp_path: Path, make_bundle: Make, facts: Facts
 ) -> None:
     mean = tuple(np.array([0.1, 1 / 3, 254.99999], np.float32).tolist())
-    manifest = load_bundle(make_bundle(tmp_path, mean=mean, std=mean[::-1])).manifest
+    config = facts()["config"].model_copy(update={"data": DataConfig(standardize="dataset")})
+    bundle_dir = make_bundle(tmp_path, config=config, mean=mean, std=mean[::-1])
+    manifest = load_bundle(bundle_dir).manifest
     assert (manifest.mean, manifest.std) == (mean, mean[::-1])
 
 

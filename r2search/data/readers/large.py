@@ -29,13 +29,14 @@ class LargeTiff:
             self._file = tifffile.TiffFile(path)
             self._page = self._file.pages.first.aspage()
             fault = _fault(self._file, self._page, channels)
+            plain = not fault and self._page.is_memmappable
+            self._plain = self._page.asarray(out="memmap") if plain else None
         except Exception as error:  # decoders raise anything on damaged bytes
             raise _damaged(path, error) from None
         if fault:
             self._file.close()
             raise Misuse(f"{path}: {fault}, and it is too large to be read at once; {REMEDY}")
         self.shape = (self._page.imagelength, self._page.imagewidth, self._page.samplesperpixel)
-        self._plain = self._page.asarray(out="memmap") if self._page.is_memmappable else None
 
     def __enter__(self) -> "LargeTiff":
         return self
@@ -106,6 +107,8 @@ def _fault(file: tifffile.TiffFile, page: tifffile.TiffPage, channels: str) -> s
         return f"is {colours} of {samples} values a pixel{', turned' * turned}"
     if samples == 1 and channels == "rgb":
         return "is grey where RGB is expected"
+    if min(page.imagelength, page.imagewidth, *_segment(page)) < 1:
+        return "has no pixels"
     low = page.is_memmappable or _segment(page)[0] <= TALLEST
     if page.planarconfig != 1 or page.imagedepth != 1 or not low:
         return "is not stored in tiles or low strips"
