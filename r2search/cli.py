@@ -183,6 +183,12 @@ def _predict(options: argparse.Namespace) -> int:
     )
 
 
+def _export(options: argparse.Namespace) -> int:
+    from r2search.exporting import export_onnx
+
+    return export_onnx(Path(options.bundle), Path(options.onnx), Console())
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from r2search.predicting import evaluate_bundle
 
@@ -277,6 +283,7 @@ COMMANDS: dict[str, flags.Command] = {
     "preview": (_preview, flags.add_preview, *manual.PREVIEW),
     "train": (_train, flags.add_train, *manual.TRAIN),
     "predict": (_predict, flags.add_predict, *manual.PREDICT),
+    "export": (_export, flags.add_export, *manual.EXPORT),
     "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
     "data check": (_check, flags.add_check, *manual.CHECK),
     "data fetch": (_fetch, flags.add_fetch, *manual.FETCH),

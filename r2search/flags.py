@@ -114,6 +114,13 @@ def add_predict(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
+    command.add_argument(
+        "--onnx", metavar="FILE", required=True, help="the ONNX file to write, as model.onnx"
+    )
+
+
 def add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
     command.add_argument("--data", metavar="FOLDER", help="images and masks (default: the study's)")

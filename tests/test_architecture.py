@@ -23,7 +23,7 @@ cli flags settings manual manual_jobs submitting
 app
 previewing
 study finish single rundir remote progress, predicting inputs outputs pace, fetching, checking, \
-simulating
+simulating, exporting
 report, tuning
 bundle, summary
 train
