@@ -35,7 +35,8 @@ from r2search.train.metrics import classify
 from r2search.weights import read_weights
 
 WEIGHTS, CONFIG, CARD, PREVIEW = "model.safetensors", "config.yaml", "card.md", "preview.png"
-FORMAT = 1
+SUMS = "SHA256SUMS"  # of all files of a bundle, as `sha256sum -c` reads them
+FORMAT = 2  # 1 had no SUMS
 
 
 class Manifest(Strict):
@@ -152,6 +153,8 @@ def export_bundle(
         (part / CONFIG).write_text(text, encoding="utf-8")
         (part / CARD).write_text(card, encoding="utf-8")
         (part / PREVIEW).write_bytes(preview)
+        sums = [f"{_sha256(part / name)}  {name}\n" for name in (WEIGHTS, CONFIG, CARD, PREVIEW)]
+        (part / SUMS).write_text("".join(sums), encoding="utf-8")
         part.chmod(0o755)
         if bundle_dir.exists():
             shutil.rmtree(bundle_dir)
@@ -164,9 +167,9 @@ def export_bundle(
 def load_bundle(
     path: str | Path, *, verify: bool = True, device: Literal["cpu", "cuda"] | None = None
 ) -> Bundle:
-    """Load a bundle strictly: settings, hash and every tensor must fit, else Misuse says what.
+    """Load a bundle strictly: settings, hashes and every tensor must fit, else Misuse says what.
 
-    `verify=False` leaves the hash alone: evaluating is how one learns what changed weights do.
+    `verify=False` leaves the hashes alone: evaluating is how one learns what changed weights do.
     It runs on a GPU where there is one, unless another `device` is named.
     """
     if device == "cuda" and not torch.cuda.is_available():
@@ -178,6 +181,8 @@ def load_bundle(
     if verify and _sha256(weights_path) != manifest.weights_sha256:
         raise Misuse(f"{weights_path}: not the file that was exported; copy the bundle again")
     model = _filled(manifest.config.model, weights, weights_path)
+    if verify and manifest.format > 1:
+        _check_sums(folder)
     train = manifest.config.train.model_copy(
         update={"dtype": manifest.dtype, "memory_format": manifest.memory_format}
     )
@@ -206,6 +211,8 @@ def _filled(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -
             f"{path}: does not fit {CONFIG}: {str(error).splitlines()[-1].strip()}; "
             "copy or export the bundle again"
         ) from None
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # they lay in the file, which may change
     return model
 
 
@@ -220,9 +227,9 @@ def _read_manifest(folder: Path) -> Manifest:
         raise Misuse(f"{folder}: no bundle here ({CONFIG} is missing); give RUN/bundle")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(tree, dict) and tree.get("format", 0) != FORMAT:
+        if isinstance(tree, dict) and tree.get("format", 0) not in (1, FORMAT):
             raise Misuse(
-                f"{path}: format {tree.get('format')}, this version reads {FORMAT}; "
+                f"{path}: format {tree.get('format')}, this version reads 1 to {FORMAT}; "
                 "use the version of r2search that wrote it"
             )
         return Manifest.model_validate(tree)
@@ -233,6 +240,20 @@ def _read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise Misuse(f"{path}: {where}: {first['msg']}; copy the bundle again") from None
+
+
+def _check_sums(folder: Path) -> None:
+    """Misuse unless every file is the one that was exported."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise Misuse(f"{folder / SUMS}: missing, or no text; copy the bundle again") from None
+    for name in (CONFIG, CARD, PREVIEW):  # the weights have their hash in CONFIG
+        path = folder / name
+        if not path.is_file():
+            raise Misuse(f"{path}: missing; copy the bundle again")
+        if f"{_sha256(path)}  {name}" not in lines:
+            raise Misuse(f"{path}: not the file that was exported; copy the bundle again")
 
 
 def _sha256(path: Path) -> str:
