@@ -4,37 +4,39 @@ Loading needs neither Ray, Optuna nor W&B, and executes nothing: safetensors and
 """
 
 import hashlib
-import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import Field, ValidationError, model_validator
 
-from r2search.config import Misuse, TrialConfig
-from r2search.data import field_of_view
-from r2search.data.prepare import Preparation, at_most, resize_probability
+from r2search.config import InferenceConfig, Misuse, ModelConfig, TrialConfig
+from r2search.data import field_of_view, has_surround
+from r2search.data.prepare import (
+    Preparation,
+    PreparedRows,
+    Rows,
+    at_most,
+    resize_probability,
+)
 from r2search.data.readers.volumes import read_picture
-from r2search.models.unet import build_model
+from r2search.models.unet import UNet
 from r2search.strict import Strict
 from r2search.train.hardware import apply, detect, place_model
 from r2search.train.inference import Predictor
 from r2search.train.metrics import classify
+from r2search.weights import read_weights
 
 WEIGHTS, CONFIG, CARD, PREVIEW = "model.safetensors", "config.yaml", "card.md", "preview.png"
-FORMAT = 1
-HASH = "sha256"  # in the metadata of a safetensors file: of all else in it
+SUMS = "SHA256SUMS"  # of all files of a bundle, as `sha256sum -c` reads them
+FORMAT = 2  # 1 had no SUMS
 
 
 class Manifest(Strict):
@@ -45,9 +47,10 @@ class Manifest(Strict):
     trial: str
     epoch: int
     config: TrialConfig  # its `inference` holds tile, overlap, batch and threshold
-    dtype: str  # as trained and scored: the same machine repeats the score with it
-    memory_format: str
-    threads: int
+    # As trained and scored: the same machine repeats the score with it.
+    dtype: Literal["float32", "bfloat16"]
+    memory_format: Literal["contiguous", "channels_last"]
+    threads: int = Field(ge=1, le=4096)
     mean: tuple[float, ...] = ()  # of the training images, for data.standardize: dataset
     std: tuple[float, ...] = ()
     metrics: dict[str, float]  # of the exported checkpoint
@@ -55,6 +58,13 @@ class Manifest(Strict):
     synthetic: bool
     versions: dict[str, str]
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _has_statistics(self) -> Self:
+        wanted = self.config.model.in_channels if self.config.data.standardize == "dataset" else 0
+        if not len(self.mean) == len(self.std) == wanted or min(self.std, default=1.0) <= 0:
+            raise ValueError(f"mean and std must have {wanted} values, those of std above 0")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,72 +108,34 @@ class Bundle:
         level = config.inference.threshold if threshold is None else threshold
         return Prediction(probability=probability, mask=classify(probability, level))
 
+    def predict_rows(self, image: Rows) -> Iterator[Prediction]:
+        """Segment an image of which only some rows are in memory, from top to bottom.
 
-def save_weights(path: Path, weights: Mapping[str, torch.Tensor], facts: dict[str, str]) -> None:
-    """Write a safetensors file whole: a reader sees the old one or the new one, after any crash.
+        What comes of all of them together is what `predict` says of the image. Misuse where the
+        network's preparation has to look at the whole of it.
+        """
+        data, preparation = self.manifest.config.data, self.predictor.preparation
+        within = data.max_side is None or max(image.shape[:2]) <= data.max_side
+        if not (within and preparation.pointwise) or has_surround(data):
+            raise Misuse(
+                "image: too large to be in memory, and this network looks at the whole of it "
+                "(data.resize, max_side, enhance or the field of view); make it smaller"
+            )
+        apply(self.predictor.hardware)
+        level = self.manifest.config.inference.threshold
+        for probability in self.predictor.bands(PreparedRows(image, preparation)):
+            yield Prediction(probability=probability, mask=classify(probability, level))
 
-    A hash of all that is in it lies in the file.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        save_file(dict(weights), part, metadata=facts | {HASH: _content(weights, facts)})
-        _sync(part)
-        os.replace(part, path)
-        _sync(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def read_weights(
-    path: Path, *, verify: bool = True
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, and the facts saved with them.
-
-    Misuse when it is damaged. `verify=False` leaves the hash alone.
-    """
-    with _opened(path) as file:
-        weights = {key: file.get_tensor(key) for key in file.keys()}
-        facts: dict[str, str] = file.metadata() or {}
-    expected = facts.pop(HASH, None)
-    if verify and expected is not None and _content(weights, facts) != expected:
-        raise Misuse(f"{path}: not intact (its content has changed); copy or export it again")
-    return weights, facts
-
-
-def read_facts(path: Path) -> dict[str, str]:
-    """The facts saved with the tensors of a safetensors file; the tensors are not read."""
-    with _opened(path) as file:
-        return file.metadata() or {}
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError:
-        raise Misuse(f"{path}: missing; export the bundle again") from None
-    except (SafetensorError, OSError) as error:
-        raise Misuse(f"{path}: not intact ({error}); copy or export it again") from None
-
-
-def _content(weights: Mapping[str, torch.Tensor], facts: dict[str, str]) -> str:
-    """SHA-256 of tensors and facts."""
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name in sorted(weights):
-        value = weights[name].detach().cpu()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def using(self, **inference: Any) -> "Bundle":
+        """The same with other settings under `inference`: test_time, batch_size, threshold."""
+        settings = InferenceConfig.model_validate(
+            self.manifest.config.inference.model_dump() | inference
+        )
+        config = self.manifest.config.model_copy(update={"inference": settings})
+        return Bundle(
+            self.manifest.model_copy(update={"config": config}),
+            replace(self.predictor, config=config),
+        )
 
 
 def export_bundle(
@@ -181,6 +153,8 @@ def export_bundle(
         (part / CONFIG).write_text(text, encoding="utf-8")
         (part / CARD).write_text(card, encoding="utf-8")
         (part / PREVIEW).write_bytes(preview)
+        sums = [f"{_sha256(part / name)}  {name}\n" for name in (WEIGHTS, CONFIG, CARD, PREVIEW)]
+        (part / SUMS).write_text("".join(sums), encoding="utf-8")
         part.chmod(0o755)
         if bundle_dir.exists():
             shutil.rmtree(bundle_dir)
@@ -190,33 +164,56 @@ def export_bundle(
     return manifest
 
 
-def load_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
-    """Load a bundle strictly: settings, hash and every tensor must fit, else Misuse says what.
+def load_bundle(
+    path: str | Path, *, verify: bool = True, device: Literal["cpu", "cuda"] | None = None
+) -> Bundle:
+    """Load a bundle strictly: settings, hashes and every tensor must fit, else Misuse says what.
 
-    `verify=False` leaves the hash alone: evaluating is how one learns what changed weights do.
+    `verify=False` leaves the hashes alone: evaluating is how one learns what changed weights do.
+    It runs on a GPU where there is one, unless another `device` is named.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Misuse("device cuda: this machine, or its torch, has none; take cpu")
     folder = Path(path)
     manifest = _read_manifest(folder)
     weights_path = folder / WEIGHTS
     weights, _ = read_weights(weights_path, verify=verify)
     if verify and _sha256(weights_path) != manifest.weights_sha256:
         raise Misuse(f"{weights_path}: not the file that was exported; copy the bundle again")
-    model = build_model(manifest.config.model)
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise Misuse(
-            f"{weights_path}: does not fit {CONFIG}: {str(error).splitlines()[-1].strip()}; "
-            "copy or export the bundle again"
-        ) from None
+    model = _filled(manifest.config.model, weights, weights_path)
+    if verify and manifest.format > 1:
+        _check_sums(folder)
     train = manifest.config.train.model_copy(
         update={"dtype": manifest.dtype, "memory_format": manifest.memory_format}
     )
-    hardware = detect(train, threads=manifest.threads)
+    hardware = detect(train, threads=manifest.threads, device=device)
     place_model(model, hardware)
     config = manifest.config
     preparation = Preparation(config.data, manifest.mean, manifest.std)
     return Bundle(manifest, Predictor(model, config, preparation, hardware).snapshot())
+
+
+def _filled(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -> UNet:
+    """The network with these weights; Misuse when they are another network's.
+
+    Memory is taken for what lies in the file, not for what the settings ask for.
+    """
+    with torch.device("meta"):
+        model = UNet(config)
+    expected = model.state_dict()
+    try:
+        other = [k for k, v in weights.items() if k in expected and v.dtype != expected[k].dtype]
+        if other:
+            raise RuntimeError(f"{other[0]} is {weights[other[0]].dtype}")
+        model.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        raise Misuse(
+            f"{path}: does not fit {CONFIG}: {str(error).splitlines()[-1].strip()}; "
+            "copy or export the bundle again"
+        ) from None
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # they lay in the file, which may change
+    return model
 
 
 def predict(bundle: str | Path, image: str | Path | NDArray[np.uint8]) -> Prediction:
@@ -230,19 +227,33 @@ def _read_manifest(folder: Path) -> Manifest:
         raise Misuse(f"{folder}: no bundle here ({CONFIG} is missing); give RUN/bundle")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(tree, dict) and tree.get("format", 0) != FORMAT:
+        if isinstance(tree, dict) and tree.get("format", 0) not in (1, FORMAT):
             raise Misuse(
-                f"{path}: format {tree.get('format')}, this version reads {FORMAT}; "
+                f"{path}: format {tree.get('format')}, this version reads 1 to {FORMAT}; "
                 "use the version of r2search that wrote it"
             )
         return Manifest.model_validate(tree)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = getattr(error, "problem", None) or error
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise Misuse(f"{path}: not plain YAML: {reason}; copy the bundle again") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise Misuse(f"{path}: {where}: {first['msg']}; copy the bundle again") from None
+
+
+def _check_sums(folder: Path) -> None:
+    """Misuse unless every file is the one that was exported."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise Misuse(f"{folder / SUMS}: missing, or no text; copy the bundle again") from None
+    for name in (CONFIG, CARD, PREVIEW):  # the weights have their hash in CONFIG
+        path = folder / name
+        if not path.is_file():
+            raise Misuse(f"{path}: missing; copy the bundle again")
+        if f"{_sha256(path)}  {name}" not in lines:
+            raise Misuse(f"{path}: not the file that was exported; copy the bundle again")
 
 
 def _sha256(path: Path) -> str:

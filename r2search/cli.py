@@ -178,7 +178,16 @@ def _predict(options: argparse.Namespace) -> int:
         Path(options.out),
         options.threshold,
         Console(),
+        test_time=options.tta,
+        batch=options.batch,
+        device=options.device,
     )
+
+
+def _export(options: argparse.Namespace) -> int:
+    from r2search.exporting import export_onnx
+
+    return export_onnx(Path(options.bundle), Path(options.onnx), Console())
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -293,6 +302,7 @@ COMMANDS: dict[str, flags.Command] = {
     "train": (_train, flags.add_train, *manual.TRAIN),
     "report": (_report, flags.add_report, *manual.REPORT),
     "predict": (_predict, flags.add_predict, *manual.PREDICT),
+    "export": (_export, flags.add_export, *manual.EXPORT),
     "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
     "serve": (_serve, flags.add_serve, *manual.SERVE),
     "data check": (_check, flags.add_check, *manual.CHECK),

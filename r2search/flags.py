@@ -114,10 +114,26 @@ def add_report(command: argparse.ArgumentParser) -> None:
 
 def add_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
-    command.add_argument("image", nargs="+", help="image files, or folders of images")
+    command.add_argument("image", nargs="+", help="images, folders or 'scans/*.png'")
     command.add_argument("-o", "--out", required=True, metavar="DIR", help="where results go")
     command.add_argument(
         "--threshold", type=float, metavar="P", help="foreground from here on (default: bundle's)"
+    )
+    command.add_argument(
+        "--tta",
+        choices=["none", "flips", "symmetries"],
+        help="mean over an image mirrored (4 ways) or also turned (8; default: bundle's)",
+    )
+    command.add_argument("--device", choices=["cpu", "cuda"], help="default: a GPU if there is one")
+    command.add_argument(
+        "--batch", type=count(1), metavar="N", help="tiles predicted together (default: bundle's)"
+    )
+
+
+def add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
+    command.add_argument(
+        "--onnx", metavar="FILE", required=True, help="the ONNX file to write, as model.onnx"
     )
 
 

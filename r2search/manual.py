@@ -102,12 +102,37 @@ several classes their values in data.labels), NAME_probability.png (16 bit: 6553
 and NAME_overlay.png (for the eye). A DICOM slice (.dcm) is an image; a NIfTI volume
 (.nii, .nii.gz) gets NAME_mask.nii.gz in its own grid. A file that cannot be read is
 named and costs only itself; the exit code is then 1.
+
+A TIFF of more than 67 million pixels is read, predicted and written by rows, as TIFF
+files: it may be larger than memory. The list of what is done, predictions.jsonl, lies
+with the results: the same command again goes on where it was stopped.
 """,
     """examples:
   r2search predict runs/NAME/bundle photo.png -o predictions
       one image
   r2search predict runs/NAME/bundle scans/ extra.tif -o predictions --threshold 0.4
       all images of a folder and one more, at another threshold than the bundle's
+  r2search predict runs/NAME/bundle 'scans/**/*.dcm' -o predictions --tta flips
+      slices at any depth of a folder, each seen in four ways: slower, a little better
+
+""",
+)
+
+EXPORT = (
+    "write an exported network for other runtimes, as ONNX",
+    """\
+Write an exported network for other runtimes, as ONNX (opset 18). It takes images of
+any height, width and number at once, prepared and standardised as its metadata say,
+and gives probabilities. Resizing, contrast, tiles and the threshold are the caller's.
+
+Before the file is kept it is run: where it says something else than torch, by more than
+0.001 in any probability, there is none. The packages for it are those of '.[onnx]'.
+""",
+    """examples:
+  r2search export runs/NAME/bundle --onnx model.onnx
+      for onnxruntime, and whatever else reads ONNX
+  r2search export runs/NAME/bundle --onnx runs/NAME/bundle-onnx/model.onnx
+      into another folder: what lies in a bundle is left as it is
 
 """,
 )

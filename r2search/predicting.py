@@ -1,33 +1,26 @@
 """An exported network at work: files in, masks out; labelled images in, scores out."""
 
 import csv
+import hashlib
 import sys
-from collections.abc import Collection
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from r2search.bundle import Bundle, Prediction, load_bundle
+from r2search import __version__
+from r2search.bundle import Bundle, load_bundle
 from r2search.config import Misuse
 from r2search.data import POOL, load
-from r2search.data.readers.images import SUFFIXES, list_images, name_of
-from r2search.data.readers.volumes import (
-    DICOM,
-    NIFTI,
-    is_kind,
-    list_volumes,
-    read_nifti,
-    read_picture,
-    require_grey,
-    write_nifti_mask,
-)
+from r2search.data.readers.large import open_large
+from r2search.data.readers.volumes import NIFTI, is_kind, read_nifti, read_picture, require_grey
 from r2search.data.samples import Sample, SampleSet
-from r2search.report.pictures import overlay
+from r2search.inputs import find_images
+from r2search.outputs import Record, whole, write_large, write_prediction, write_volume
+from r2search.pace import Pace
 from r2search.report.screen import say
 from r2search.report.wording import SYNTHETIC, by_class
 from r2search.train.hardware import apply
@@ -40,23 +33,68 @@ def predict_files(
     out_dir: Path,
     threshold: float | None,
     console: Console,
+    *,
+    test_time: str | None = None,
+    batch: int | None = None,
+    device: Literal["cpu", "cuda"] | None = None,
 ) -> int:
     """Write mask, probability and overlay for every image, as `write_prediction` has them.
 
     All have the image's own size. Of a NIfTI volume there is NAME_mask.nii.gz alone, in the
-    volume's own grid. A bad file is named at the end and costs only itself; the result is the
-    exit code, 1 when there was one.
+    volume's own grid. What is there already, of the same image by the same network and settings,
+    is not predicted again. A bad file is named at the end and costs only itself; the result is
+    the exit code, 1 when there was one. None is the bundle's own setting.
     """
+    bundle = _bundle(bundle_dir, threshold, test_time, batch, device)
+    files = find_images(inputs)
+    _require_folder(out_dir, files)
+    if bundle.manifest.synthetic:
+        console.print("This network was trained on synthetic data: its masks mean nothing.")
+    record = Record(out_dir, _by(bundle))
+    new = {name: path for name, path in files.items() if not record.has(name, path)}
+    sizes = {name: path.stat().st_size for name, path in new.items()}
+    bad: list[str] = []
+    with Pace(console, len(new), sum(sizes.values())) as pace:
+        for name, path in new.items():
+            reach = partial(pace.reach, work=sizes[name])
+            try:
+                with whole(out_dir) as (folder, written):
+                    _predict_file(bundle, path, folder, name, reach)
+                record.add(name, path, written)
+            except (Misuse, FloatingPointError, MemoryError) as error:
+                bad.append(_problem(path, error))
+            pace.finish(sizes[name])
+    before = len(files) - len(new)
+    done = f"{len(files) - len(bad)} of {len(files)} images predicted, in {out_dir}"
+    say(console, f"{done}; {before} of them before" if before else done)
+    for problem in bad:
+        print(f"r2search: {problem}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _bundle(
+    bundle_dir: Path,
+    threshold: float | None,
+    test_time: str | None,
+    batch: int | None,
+    device: Literal["cpu", "cuda"] | None,
+) -> Bundle:
+    """The network with the settings that were given."""
     if threshold is not None and not 0 < threshold < 1:
         raise Misuse(f"--threshold {threshold}: must lie between 0 and 1")
-    bundle = load_bundle(bundle_dir)
-    config = bundle.manifest.config
-    if threshold is not None and config.model.classes > 2:
+    bundle = load_bundle(bundle_dir, device=device)
+    classes = bundle.manifest.config.model.classes
+    if threshold is not None and classes > 2:
         raise Misuse(
-            f"--threshold {threshold}: this network tells {config.model.classes} classes apart, "
+            f"--threshold {threshold}: this network tells {classes} classes apart, "
             "each pixel gets the likeliest; leave it out"
         )
-    files = find_images(inputs)
+    given = {"threshold": threshold, "test_time": test_time, "batch_size": batch}
+    return bundle.using(**{key: value for key, value in given.items() if value is not None})
+
+
+def _require_folder(out_dir: Path, files: dict[str, Path]) -> None:
+    """Make the folder for the results, which must not be that of an image."""
     if out_dir.resolve() in {path.parent.resolve() for path in files.values()}:
         raise Misuse(
             f"-o {out_dir}: holds images to predict, and masks beside them could be overwritten; "
@@ -66,87 +104,47 @@ def predict_files(
         out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Misuse(f"-o {out_dir}: cannot be made ({error.strerror}); name another") from None
-    if bundle.manifest.synthetic:
-        console.print("This network was trained on synthetic data: its masks mean nothing.")
-    bad: list[str] = []
-    for name, path in track(files.items(), "predicting", len(files), console=console):
-        try:
-            _predict_file(bundle, path, out_dir, name, threshold)
-        except Misuse as error:
-            bad.append(str(error))
-    say(console, f"{len(files) - len(bad)} of {len(files)} images predicted, in {out_dir}")
-    for problem in bad:
-        print(f"r2search: {problem}", file=sys.stderr)
-    return 1 if bad else 0
+
+
+def _by(bundle: Bundle) -> dict[str, Any]:
+    """What decides, beside the image, what is predicted. Device and batch change rounding only."""
+    facts = bundle.manifest.model_dump_json(exclude={"config": {"inference": {"batch_size"}}})
+    inference = bundle.manifest.config.inference
+    return {
+        "r2search": __version__,
+        "bundle": hashlib.sha256(facts.encode()).hexdigest(),
+        "threshold": inference.threshold,
+        "test_time": inference.test_time,
+    }
+
+
+def _problem(path: Path, error: Exception) -> str:
+    """What is wrong with a file, in one sentence that names it."""
+    if isinstance(error, MemoryError):
+        return f"{path}: is too large for the memory of this machine; save it as a TIFF in tiles"
+    text = str(error)
+    return text if text.startswith(str(path)) else f"{path}: {text.removeprefix('image: ')}"
 
 
 def _predict_file(
-    bundle: Bundle, path: Path, out_dir: Path, name: str, threshold: float | None
+    bundle: Bundle, path: Path, folder: Path, name: str, reach: Callable[[float], None]
 ) -> None:
+    """Write the results of one file into a folder; `reach` is told the share that is done."""
     data = bundle.manifest.config.data
-    if not is_kind(path, NIFTI):
+    if is_kind(path, NIFTI):
+        require_grey(path, data)
+        volume, header = read_nifti(path)
+        masks = []
+        for image in volume.pictures(data.window):
+            masks.append(bundle.predict(image).mask)
+            reach(len(masks) / len(volume.values))
+        write_volume(folder, name, masks, data.labels, header)
+    elif large := open_large(path, data.reading):
+        with large:
+            write_large(folder, name, large, bundle.predict_rows(large), data.labels, reach)
+    else:
         image = read_picture(path, data)
-        write_prediction(out_dir, name, image, bundle.predict(image, threshold), data.labels)
-        return
-    require_grey(path, data)
-    volume, header = read_nifti(path)
-    masks = [bundle.predict(image, threshold).mask for image in volume.pictures(data.window)]
-    values = np.array((0, *(data.labels or (1,))), np.uint8)
-    write_nifti_mask(out_dir / f"{name}_mask.nii.gz", values[np.stack(masks)], header)
-
-
-def find_images(inputs: list[Path]) -> dict[str, Path]:
-    """Output name -> file, for images, DICOM slices and NIfTI volumes, and for folders of them.
-
-    Raises Misuse for what does not exist, for an empty folder and for two files of one name.
-    """
-    paths: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            inside = [*list_images(path), *list_volumes(path, (*DICOM, *NIFTI))]
-            if not inside:
-                known = " ".join([*sorted(SUFFIXES), *DICOM, *NIFTI])
-                raise Misuse(f"{path}: no images in this folder; known: {known}")
-            paths += inside
-        elif path.is_file():
-            paths.append(path)
-        else:
-            raise Misuse(f"{path}: no such file; give an image or a folder of images")
-    found: dict[str, Path] = {}
-    for path in paths:
-        name = name_of(path)
-        if found.setdefault(name, path) != path:
-            raise Misuse(
-                f"{path}: would overwrite the results of {found[name]}; "
-                "predict them into different folders"
-            )
-    return found
-
-
-def write_prediction(
-    out_dir: Path,
-    name: str,
-    image: NDArray[np.uint8],
-    prediction: Prediction,
-    labels: tuple[int, ...],
-    files: Collection[str] = ("mask", "probability", "overlay"),
-) -> None:
-    """NAME_mask.png, NAME_probability.png (0..65535 for 0..1) and NAME_overlay.png; or fewer.
-
-    The mask is 0 and 255. Of several classes it has their `labels`, as the masks trained on, and
-    each class K has its NAME_probability_classK.png.
-    """
-    several = len(prediction.probability) > 1
-    values = np.array((0, *labels) if several else (0, 255), np.uint8)
-    if "mask" in files:
-        Image.fromarray(values[prediction.mask]).save(out_dir / f"{name}_mask.png")
-    wanted = prediction.probability if "probability" in files else ()
-    for index, probability in enumerate(wanted, start=1):
-        deep = np.round(probability * 65535).astype(np.uint16)
-        of = f"_class{index}" if several else ""
-        Image.fromarray(deep).save(out_dir / f"{name}_probability{of}.png")
-    if "overlay" in files:
-        Image.fromarray(overlay(image, prediction.mask)).save(out_dir / f"{name}_overlay.png")
+        write_prediction(folder, name, image, bundle.predict(image), data.labels)
 
 
 def evaluate_bundle(

@@ -22,12 +22,14 @@ launch
 cli flags settings manual manual_jobs submitting
 serving
 previewing reporting
-study finish single rundir remote progress, predicting, fetching, checking, simulating
+study finish single rundir remote progress, predicting inputs outputs pace, fetching, checking, \
+simulating, exporting
 report, tuning
 bundle, summary
 train
 data, models, selection, storage, scratch
 space grammar spacefile schema
+weights
 config, records, environment, interrupt
 strict
 """.strip().splitlines()

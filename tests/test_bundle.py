@@ -18,13 +18,11 @@ from r2search.bundle import (
     CARD,
     CONFIG,
     PREVIEW,
+    SUMS,
     WEIGHTS,
     export_bundle,
     load_bundle,
     predict,
-    read_facts,
-    read_weights,
-    save_weights,
 )
 from r2search.config import DataConfig, Misuse, ModelConfig, TrialConfig
 from r2search.data.prepare import Preparation, at_most, resize_probability
@@ -35,6 +33,7 @@ from r2search.models.unet import build_model
 from r2search.train.hardware import Hardware, apply, detect
 from r2search.train.inference import Predictor
 from r2search.train.trainer import Trainer
+from r2search.weights import read_facts, read_weights, save_weights
 
 Make = Callable[..., Path]
 Facts = Callable[..., dict[str, Any]]
@@ -267,10 +266,12 @@ def test_a_network_of_grey_images_takes_colours_too(
 
 
 def test_statistics_of_the_training_images_survive_the_file_exactly(
-    tmp_path: Path, make_bundle: Make
+    tmp_path: Path, make_bundle: Make, facts: Facts
 ) -> None:
     mean = tuple(np.array([0.1, 1 / 3, 254.99999], np.float32).tolist())
-    manifest = load_bundle(make_bundle(tmp_path, mean=mean, std=mean[::-1])).manifest
+    config = facts()["config"].model_copy(update={"data": DataConfig(standardize="dataset")})
+    bundle_dir = make_bundle(tmp_path, config=config, mean=mean, std=mean[::-1])
+    manifest = load_bundle(bundle_dir).manifest
     assert (manifest.mean, manifest.std) == (mean, mean[::-1])
 
 
@@ -292,6 +293,11 @@ def python_tag(bundle_dir: Path) -> None:
     path.write_text(path.read_text() + 'extra: !!python/object/apply:os.system ["exit 1"]\n')
 
 
+def pickle_weights(bundle_dir: Path) -> None:
+    path = bundle_dir / WEIGHTS
+    torch.save({key: value.clone() for key, value in load_file(path).items()}, path)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no folder": (lambda b: b.rename(b.with_name("gone")), f"no bundle here ({CONFIG} is missing"),
     "no config": (lambda b: (b / CONFIG).unlink(), f"no bundle here ({CONFIG} is missing)"),
@@ -302,9 +308,21 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda b: (b / WEIGHTS).write_bytes(b"hello, this is no safetensors file"),
         f"{WEIGHTS}: not intact (",
     ),
+    "pickled weights": (pickle_weights, f"{WEIGHTS}: not intact ("),
+    "another threshold": (
+        lambda b: edit_config(b, lambda tree: tree["config"]["inference"].update(threshold=0.25)),
+        f"{CONFIG}: not the file that was exported; copy",
+    ),
+    "no card": (lambda b: (b / CARD).unlink(), f"{CARD}: missing; copy"),
+    "a card of one other letter": (
+        lambda b: (b / CARD).write_text("# cart\n"),
+        f"{CARD}: not the file that was exported; copy",
+    ),
+    "no sample picture": (lambda b: (b / PREVIEW).unlink(), f"{PREVIEW}: missing; copy"),
+    "no hashes": (lambda b: (b / SUMS).unlink(), f"{SUMS}: missing, or no text; copy"),
     "a later format": (
         lambda b: edit_config(b, lambda tree: tree.update(format=99)),
-        f"{CONFIG}: format 99, this version reads 1; use the version",
+        f"{CONFIG}: format 99, this version reads 1 to 2; use the version",
     ),
     "a key that does not exist": (
         lambda b: edit_config(b, lambda tree: tree["config"]["model"].update(colour="red")),
@@ -380,6 +398,26 @@ def test_changed_weights_are_used_when_nobody_asks_for_the_hash(bundle_dir: Path
     assert not np.array_equal(before, after)
 
 
+def test_the_hashes_of_a_bundle_are_those_that_sha256sum_checks(bundle_dir: Path) -> None:
+    subprocess.run(["sha256sum", "--strict", "-c", SUMS], cwd=bundle_dir, check=True)
+
+
+def test_a_bundle_from_before_the_hashes_is_read(bundle_dir: Path) -> None:
+    edit_config(bundle_dir, lambda tree: tree.update(format=1))
+    (bundle_dir / SUMS).unlink()
+    assert load_bundle(bundle_dir).manifest.trial == "t0001"
+
+
+def test_a_loaded_bundle_needs_its_files_no_more(bundle_dir: Path) -> None:
+    bundle, image = load_bundle(bundle_dir), noise(40, 40)
+    before = bundle.predict(image).probability
+    with (bundle_dir / WEIGHTS).open("r+b") as file:
+        file.truncate(10)
+    weights = bundle.predictor.model.state_dict()
+    assert all(value.isfinite().all() for value in weights.values())
+    np.testing.assert_array_equal(bundle.predict(image).probability, before)
+
+
 # Export
 
 
@@ -406,7 +444,7 @@ def test_a_new_export_replaces_an_older_one_whole(tmp_path: Path, make_bundle: M
     (bundle_dir / "stray").touch()
     make_bundle(tmp_path, seed=1, trial="t0002")
     assert load_bundle(bundle_dir).manifest.trial == "t0002"
-    assert {path.name for path in bundle_dir.iterdir()} == {WEIGHTS, CONFIG, CARD, PREVIEW}
+    assert {path.name for path in bundle_dir.iterdir()} == {WEIGHTS, CONFIG, CARD, PREVIEW, SUMS}
 
 
 def test_writing_weights_that_fails_leaves_the_older_file(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_it_leaves_the_whole_run_folder(tiny: Run) -> None:
     shown = {path.name for path in tiny.folder.iterdir()} - {".lock"}
     assert sorted(shown) == names.split()
     bundle = sorted(path.name for path in (tiny.folder / "bundle").iterdir())
-    assert bundle == ["card.md", "config.yaml", "model.safetensors", "preview.png"]
+    assert bundle == ["SHA256SUMS", "card.md", "config.yaml", "model.safetensors", "preview.png"]
     facts = json.loads((tiny.folder / "environment.json").read_text())
     assert {"command", "versions", "revision", "hardware", "seed"} <= set(facts)
 

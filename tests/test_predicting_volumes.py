@@ -16,7 +16,9 @@ from rich.console import Console
 from r2search.bundle import Bundle, load_bundle
 from r2search.config import DataConfig, Misuse, ModelConfig
 from r2search.data.readers.volumes import contrast, to_grey
-from r2search.predicting import find_images, predict_files
+from r2search.inputs import find_images
+from r2search.outputs import RECORD
+from r2search.predicting import predict_files
 
 Make = Callable[..., Path]
 WINDOW = (100.0, 200.0)
@@ -54,7 +56,7 @@ def test_a_volume_gets_one_mask_in_its_own_grid(
 ) -> None:
     path, out = write_nifti(tmp_path / "in/scan.nii.gz", HU), tmp_path / "out"
     assert predict_files(make_ct_bundle(), [path], out, None, console) == 0
-    assert [path.name for path in out.iterdir()] == ["scan_mask.nii.gz"]
+    assert {path.name for path in out.iterdir()} == {"scan_mask.nii.gz", RECORD}
     mask, scan = nibabel.load(out / "scan_mask.nii.gz"), nibabel.load(path)
     assert mask.get_data_dtype() == np.uint8
     assert mask.shape == scan.shape
@@ -110,7 +112,10 @@ def test_a_dicom_slice_is_predicted_as_an_image(
     path, out = write_dicom(tmp_path / "in/scan.dcm", HU[1]), tmp_path / "out"
     bundle = load_bundle(make_ct_bundle())
     assert predict_files(tmp_path / "run/bundle", [path], out, None, console) == 0
-    assert {path.name for path in out.iterdir()} == {f"scan_{kind}.png" for kind in KINDS}
+    assert {path.name for path in out.iterdir()} == {
+        RECORD,
+        *(f"scan_{kind}.png" for kind in KINDS),
+    }
     expected = bundle.predict(to_grey(HU[1], WINDOW))
     with Image.open(out / "scan_mask.png") as mask:
         np.testing.assert_array_equal(np.asarray(mask), expected.mask * 255)
@@ -143,7 +148,7 @@ def test_a_bad_volume_is_named_and_leaves_nothing(
     write_dicom(tmp_path / "in/b.dcm", HU[1]).write_bytes(b"no DICOM")
     write_nifti(tmp_path / "in/c.nii.gz", HU)
     assert predict_files(make_ct_bundle(), [path.parent], tmp_path / "out", None, console) == 1
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c_mask.nii.gz"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"c_mask.nii.gz", RECORD}
     assert "1 of 3 images predicted" in text_of(console)
     lines = capsys.readouterr().err.splitlines()
     assert sorted(line.split(":")[1].rpartition("/")[2] for line in lines) == ["a.nii.gz", "b.dcm"]

@@ -64,7 +64,7 @@ def test_the_run_folder_is_that_of_a_study(run_dir: Path) -> None:
     names = "bundle checkpoints environment.json report.html space.yaml summary.json trials.jsonl"
     assert sorted(path.name for path in run_dir.iterdir()) == names.split()
     bundle = sorted(path.name for path in (run_dir / "bundle").iterdir())
-    assert bundle == ["card.md", "config.yaml", "model.safetensors", "preview.png"]
+    assert bundle == ["SHA256SUMS", "card.md", "config.yaml", "model.safetensors", "preview.png"]
 
 
 def test_the_summary_has_every_key_and_one_trial(run_dir: Path) -> None:

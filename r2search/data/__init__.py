@@ -173,12 +173,22 @@ def field_of_view(config: DataConfig, image: NDArray[np.uint8]) -> NDArray[np.bo
 
     None where the kind has no surround, or none that the image itself shows.
     """
-    rules = {FIELDS_OF_VIEW.get(reader) for reader in _readers_of(config)}
-    rule = rules.pop()
-    if rules or rule is None:  # a pool of different kinds has none in common
+    rule = _surround(config)
+    if rule is None:
         return None
     inside: NDArray[np.bool_] = _named(rule)(image)
     return inside
+
+
+def has_surround(config: DataConfig) -> bool:
+    """Whether the kind of image that `config` reads may show a surround: `field_of_view`."""
+    return _surround(config) is not None
+
+
+def _surround(config: DataConfig) -> str | None:
+    """What tells the field of view of an image; a pool of different kinds has none in common."""
+    rules = {FIELDS_OF_VIEW.get(reader) for reader in _readers_of(config)}
+    return rules.pop() if len(rules) == 1 else None
 
 
 def _readers_of(config: DataConfig) -> list[str]:

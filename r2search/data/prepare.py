@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -15,10 +16,20 @@ from r2search.data.samples import MIN_STD, Sample, histograms, moments
 CLAHE_LIMIT = 2.0  # times the mean of a histogram bin; more is cut off and dealt out
 CLAHE_TILES = 8  # down and across
 UNIT = 255.0  # grey levels
+COUNTED = 1024  # rows whose grey levels are counted at a time
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]  # image, mask, fov
 Pixels = NDArray[np.float32]
 Scale = tuple[Pixels, Pixels]  # what to subtract and to divide by, one a channel
+
+
+class Rows(Protocol):
+    """An image (H, W, C) of which some rows are taken at a time: an array, or a large file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +70,17 @@ class Preparation:
         """Height and width after resizing."""
         return resized_shape(image.shape[:2], self.config.resize, self.config.aspect)
 
-    def scale(self, prepared: NDArray[np.uint8]) -> Scale:
+    @property
+    def pointwise(self) -> bool:
+        """Whether every pixel is prepared by itself, whatever the others are like."""
+        return self.config.resize == "native" and self.config.enhance == "none"
+
+    def scale(self, prepared: Rows) -> Scale:
         """What to subtract from a prepared image, then to divide by: float32, one a channel."""
         if self.config.standardize == "image":
-            return _shift_and_scale(histograms(prepared))
+            starts = range(0, prepared.shape[0], COUNTED)
+            counts = [histograms(prepared[start : start + COUNTED]) for start in starts]
+            return _shift_and_scale(np.sum(counts, axis=0))
         if self.config.standardize == "dataset":
             return np.array(self.mean, np.float32), np.array(self.std, np.float32)
         channels = prepared.shape[2]
@@ -75,6 +93,22 @@ class Preparation:
         """
         mean, std = scale or self.scale(prepared)
         return (prepared.astype(np.float32) - mean) / std
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRows:
+    """The rows of an image (H, W, C) as a pointwise preparation makes them, when they are asked."""
+
+    rows: Rows
+    preparation: Preparation
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return *self.rows.shape[:2], self[0:1].shape[2]
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
+        assert self.preparation.pointwise
+        return self.preparation.image(self.rows[rows])
 
 
 def fit_preparation(config: DataConfig, samples: Iterable[Sample]) -> Preparation:

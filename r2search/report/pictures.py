@@ -44,17 +44,25 @@ def legend_of(names: Sequence[str]) -> dict[str, Colour]:
     return colours | ERRORS
 
 
-def overlay(image: NDArray[np.uint8], mask: ClassMask) -> NDArray[np.uint8]:
+def overlay(
+    image: NDArray[np.uint8], mask: ClassMask, line: int | None = None
+) -> NDArray[np.uint8]:
     """Fill every foreground class of a mask translucently and outline it, on a copy of the image.
 
     `image` (H, W, C) in 0..255 with any C (fewer than three channels: the first one as grey),
     `mask` (H, W) of class indices, or True for the foreground; the result is RGB, (H, W, 3).
+    The outline is `line` pixels wide: of an image of which this is a part, its `line_width`.
     """
     base, mask = _rgb(image), mask.astype(np.uint8)
     _same_size(base, mask)
-    edge = outline(mask, max(1, round(max(mask.shape) / 1000)))  # seen at any image size
+    edge = outline(mask, line or line_width(mask.shape))
     filled = _blend(base, mask > 0, _colours(mask[mask > 0]), 0.45)
     return _blend(filled, edge, _colours(mask[edge]), 1.0)
+
+
+def line_width(shape: tuple[int, ...]) -> int:
+    """Pixels of an outline that is seen on an image (H, W) of any size."""
+    return max(1, round(max(shape) / 1000))
 
 
 def outline(mask: ClassMask, width: int = 1) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from r2search.bundle import CARD, PREVIEW, Bundle, Manifest
 from r2search.config import DataConfig
 from r2search.data import field_of_view
 from r2search.data.prepare import at_most
-from r2search.predicting import write_prediction
+from r2search.outputs import write_prediction
 from r2search.report.pictures import CLASSES
 from r2search.report.wording import class_names
 from r2search.serving.uploads import KNOWN, Limits

@@ -35,13 +35,16 @@ class Hardware:
     threads: int  # of one process
 
 
-def detect(config: TrainConfig, threads: int | None = None) -> Hardware:
+def detect(
+    config: TrainConfig, threads: int | None = None, device: Literal["cpu", "cuda"] | None = None
+) -> Hardware:
     """The hardware to train on; `auto` is bfloat16 and channels_last where bfloat16 is native.
 
     Native: AVX512-BF16 or AMX on a CPU, Ampere or later on a GPU. Elsewhere bfloat16 is emulated
-    and slower than float32. `threads` None leaves torch's own number.
+    and slower than float32. `threads` None leaves torch's own number, `device` None takes the GPU
+    where there is one.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     native = _native_bfloat16(device)
     dtype, memory_format = config.dtype, config.memory_format
     return Hardware(

@@ -1,5 +1,6 @@
 """Whole images by overlapping tiles: the one way that validation, evaluation and prediction go."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from r2search.config import VIEWS, TrialConfig
 from r2search.data.patches import Strip, strips
-from r2search.data.prepare import Preparation, Scale, resize_probability
+from r2search.data.prepare import Preparation, Rows, resize_probability
 from r2search.models.folding import fold
 from r2search.models.unet import UNet
 from r2search.train.hardware import Hardware, autocast, place_images
@@ -46,36 +47,55 @@ class Predictor:
         if self.folded is None:  # the weights may change until the next call
             return self.snapshot().probability(image, fov)
         prepared = self.preparation.image(image)
+        shape = prepared.shape[:2]
+        inside = fov if fov is not None and fov.shape == shape else None
+        blended, top = np.empty((self.foregrounds, *shape), np.float32), 0
+        for band in self.bands(prepared, inside):
+            blended[:, top : top + band.shape[1]] = band
+            top += band.shape[1]
+        probability = resize_probability(blended, image.shape[:2])
+        if fov is not None:
+            probability *= fov
+        return probability
+
+    @property
+    def foregrounds(self) -> int:
+        """Foreground classes: the F of a probability."""
+        return max(1, self.config.model.classes - 1)
+
+    def bands(
+        self, prepared: Rows, fov: NDArray[np.bool_] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Probabilities (F, rows, W) of a prepared image (H, W, C), some rows after the other.
+
+        Beside them it takes the memory of the rows that a batch of tiles lies in, however many
+        the image has. Where all of a tile is outside `fov` (H, W), they are 0. Of a snapshot only.
+        """
         height, width = prepared.shape[:2]
         config, multiple = self.config, 2**self.config.model.depth
         down, across = (
             strips(size, config.tile, config.overlap, multiple) for size in (height, width)
         )
         tiles = [(row, column) for row in down for column in across]
-        if fov is not None and fov.shape == (height, width):
+        if fov is not None:
             tiles = [tile for tile in tiles if fov[_place(tile)].any()]
         scale = self.preparation.scale(prepared)
-        blended = self._blend(_reflected(prepared, down[-1], across[-1]), tiles, scale)
-        probability = resize_probability(blended[:, :height, :width], image.shape[:2])
-        if fov is not None:
-            probability *= fov
-        return probability
-
-    def _blend(
-        self, prepared: NDArray[np.uint8], tiles: list[Tile], scale: Scale
-    ) -> NDArray[np.float32]:
-        """Probabilities (F, H, W) of a prepared image; 0 where no tile lies."""
-        size = self.config.tile_batch
-        blended = np.zeros((max(1, self.config.model.classes - 1), *prepared.shape[:2]), np.float32)
-        for first in range(0, len(tiles), size):
-            batch = tiles[first : first + size]
-            pixels = np.stack([prepared[_place(tile)] for tile in batch])
+        top, held = 0, np.zeros((self.foregrounds, 0, across[-1][0].stop), np.float32)
+        for first in range(0, len(tiles), config.tile_batch):
+            batch = tiles[first : first + config.tile_batch]
+            begin, end = batch[0][0][0].start, batch[-1][0][0].stop
+            held = _grown(held, end - top)
+            if begin > top:  # no tile that is left reaches further up
+                yield _finished(held[:, : begin - top], width)
+                top, held = begin, held[:, begin - top :]
+            rows = _continued(prepared, begin, end, held.shape[2])
+            pixels = np.stack([rows[_place(tile, begin)] for tile in batch])
             predicted = self._predict(self.preparation.standardize(pixels, scale))
             for tile, probability in zip(batch, predicted, strict=True):
-                (_, down), (_, across) = tile
-                blended[:, *_place(tile)] += probability * np.outer(down, across)
-        # Rounding can lift a mean of ones above 1.
-        return np.minimum(blended, 1.0, out=blended)
+                (_, weights_down), (_, weights_across) = tile
+                weights = np.outer(weights_down, weights_across)
+                held[:, *_place(tile, begin)] += probability * weights
+        yield _finished(_grown(held, height - top)[:, : height - top], width)
 
     @torch.inference_mode()
     def _predict(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -101,13 +121,32 @@ class Predictor:
         return (foreground.flip(3) if mirrored else foreground).rot90(-turns, (2, 3))
 
 
-def _place(tile: Tile) -> tuple[slice, slice]:
-    return tile[0][0], tile[1][0]
+def _place(tile: Tile, top: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of a tile, the rows counted from `top`."""
+    (rows, _), (columns, _) = tile
+    return slice(rows.start - top, rows.stop - top), columns
 
 
-def _reflected(image: NDArray[np.uint8], lowest: Strip, rightmost: Strip) -> NDArray[np.uint8]:
-    """An image (H, W, C) continued by reflection to where its last tiles end."""
-    below, right = lowest[0].stop - image.shape[0], rightmost[0].stop - image.shape[1]
+def _grown(held: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    """Probabilities (F, rows, W) with zeros below, of so many rows at least."""
+    missing = rows - held.shape[1]
+    return np.pad(held, ((0, 0), (0, missing), (0, 0))) if missing > 0 else held
+
+
+def _finished(blended: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Blended probabilities to which nothing is added any more, without what lies right of them."""
+    # Rounding can lift a mean of ones above 1.
+    return np.minimum(blended[:, :, :width], 1.0, out=blended[:, :, :width])
+
+
+def _continued(image: Rows, begin: int, end: int, width: int) -> NDArray[np.uint8]:
+    """Rows `begin` to `end` of an image (H, W, C), continued by reflection to `width` columns.
+
+    So are its rows, where `end` lies below it.
+    """
+    below, right = max(0, end - image.shape[0]), width - image.shape[1]
     if not below and not right:
-        return image
-    return np.pad(image, ((0, below), (0, right), (0, 0)), mode="reflect")
+        return image[begin:end]
+    source = np.pad(np.arange(image.shape[0]), (0, below), mode="reflect")[begin:end]
+    rows = image[source.min() : source.max() + 1][source - source.min()]
+    return np.pad(rows, ((0, 0), (0, right), (0, 0)), mode="reflect")

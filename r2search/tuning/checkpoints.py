@@ -17,10 +17,11 @@ from typing import Any
 
 from torch import Tensor
 
-from r2search.bundle import WEIGHTS, read_facts, read_weights, save_weights
+from r2search.bundle import WEIGHTS
 from r2search.config import Misuse
 from r2search.storage.twin import Twin
 from r2search.train.trainer import TrainingState
+from r2search.weights import read_facts, read_weights, save_weights
 
 CHECKPOINTS = "checkpoints"  # of a run folder: one folder a trial
 FORMAT = 2  # of a state

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from r2search.bundle import read_weights, save_weights
 from r2search.config import Study
 from r2search.records import EpochReport
 from r2search.tuning.callback import (
@@ -21,6 +20,7 @@ from r2search.tuning.callback import (
 from r2search.tuning.checkpoints import weights_path
 from r2search.tuning.events import Ledger, read_events
 from r2search.tuning.shelf import Shelf
+from r2search.weights import read_weights, save_weights
 
 METRIC = "val/dice_mean"
 PLANNED = 4

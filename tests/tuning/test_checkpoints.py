@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from r2search.bundle import read_weights, save_weights
 from r2search.train.trainer import TrainingState
 from r2search.tuning.checkpoints import Best, TrialCheckpoints, weights_by_epoch, weights_path
+from r2search.weights import read_weights, save_weights
 
 METRIC = "val/dice_mean"
 SETTINGS = {"config": {"model": {"depth": 1}, "train": {"lr": 0.1}}, "planned_epochs": 9}

@@ -11,7 +11,6 @@ import pytest
 import ray
 from optuna.storages.journal import JournalFileBackend
 
-from r2search.bundle import read_weights
 from r2search.config import Study, TrialConfig
 from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
@@ -31,6 +30,7 @@ from r2search.tuning.shelf import Shelf
 from r2search.tuning.slots import Slots
 from r2search.tuning.trainable import NetworkTrainable, Shared, sharing
 from r2search.tuning.virtual import Clock, VirtualSearch
+from r2search.weights import read_weights
 
 METRIC = "val/dice_mean"
 EPOCHS = 2

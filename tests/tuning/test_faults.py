@@ -13,7 +13,6 @@ import pytest
 import torch
 from optuna.storages.journal import JournalFileBackend
 
-from r2search.bundle import read_weights
 from r2search.config import Study, TrialConfig
 from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
@@ -27,6 +26,7 @@ from r2search.tuning.events import Ledger, read_events, read_trials
 from r2search.tuning.resources import Workers
 from r2search.tuning.slots import Slots
 from r2search.tuning.trainable import NetworkTrainable, Shared, sharing
+from r2search.weights import read_weights
 
 METRIC = "val/dice_mean"
 EPOCHS = 3

@@ -23,6 +23,12 @@ GZIP = ".gz"
 ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})  # Pillow's modes with transparency
 STORED = {"1": "1 bit", "L": "8 bit", "P": "palette", "I;16": "16 bit"}  # Pillow's modes, in words
 DEEP = "has more than 8 bits a value; rescale it to 8 bits"
+MOST_PIXELS = 178_956_970  # Pillow's own limit: more in a small file is meant to do harm
+MOST_VALUES = 4 * MOST_PIXELS  # of all channels, a byte each
+HUGE = (
+    f"has more than {MOST_PIXELS:,} pixels; make it smaller, or save it as a TIFF in tiles, which "
+    "`r2search predict` reads by rows"
+)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -164,6 +170,8 @@ def _decode(path: Path) -> Image.Image:
         return _by_pillow(path, content)
     except Misuse:
         raise
+    except Image.DecompressionBombError:
+        raise Misuse(f"{path}: {HUGE}") from None
     except Exception as error:  # decoders raise anything on damaged bytes
         if _unpacked(path).suffix.lower() in (".tif", ".tiff"):
             return _by_tifffile(path, content)
@@ -173,9 +181,13 @@ def _decode(path: Path) -> Image.Image:
 
 def _gunzip(path: Path) -> bytes:
     try:
-        return gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            content = file.read(MOST_VALUES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, str(error)) from None
+    if len(content) > MOST_VALUES:
+        raise Misuse(f"{path}: {HUGE}")
+    return content
 
 
 def _file(content: Path | bytes) -> Path | io.BytesIO:
@@ -210,11 +222,13 @@ def _by_tifffile(path: Path, content: Path | bytes) -> Image.Image:
             if len(tiff.pages) > 1:
                 raise _several(path)
             page = tiff.pages[0]
+            if page.dtype not in (np.uint8, np.bool_):
+                raise Misuse(f"{path}: {DEEP}")
+            if page.size > MOST_VALUES:
+                raise Misuse(f"{path}: {HUGE}")
             pixels = page.asarray()
             if page.axes == "SYX":
                 pixels = np.moveaxis(pixels, 0, 2)
-        if pixels.dtype not in (np.uint8, np.bool_):
-            raise Misuse(f"{path}: {DEEP}")
         return Image.fromarray(np.ascontiguousarray(pixels))
     except Misuse:
         raise

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ SOFT_TISSUE: Window = (-160.0, 240.0)  # Hounsfield units
 CONTRAST = (0.5, 99.5)  # percentiles of what has no unit, such as MR
 UPRIGHT = axcodes2ornt("LPS")  # axes towards the patient's left, back and head
 CHUNK = 1 << 20  # bytes
+MOST_RATIO = 1032  # of a file packed by gzip, which packs no better
 NIFTI, DICOM = (".nii", ".nii.gz"), (".dcm",)
 
 
@@ -145,6 +147,7 @@ def read_nifti(path: Path) -> tuple[Volume, Nifti1Header]:
             stream.seek(0)
             kind = nibabel.Nifti2Image if magic == b"n+2" else nibabel.Nifti1Image
             image = kind.from_stream(stream)
+            _require_content(image, path)
             values = np.asarray(image.dataobj[(..., *[0] * (image.ndim - 3))])
             while stream.read(CHUNK):  # gzip has its checksum at the end
                 pass
@@ -166,6 +169,13 @@ def read_nifti(path: Path) -> tuple[Volume, Nifti1Header]:
     return Volume(slices, (between, down, across)), image.header
 
 
+def _require_content(image: nibabel.Nifti1Image, path: Path) -> None:
+    """ValueError when a file cannot hold what its header announces: nothing is allocated for it."""
+    announced = math.prod(image.shape) * image.get_data_dtype().itemsize
+    if announced > path.stat().st_size * (MOST_RATIO if is_kind(path, (".gz",)) else 1):
+        raise ValueError(f"it announces {announced:,} bytes and is too small for them")
+
+
 def write_nifti_mask(path: Path, mask: NDArray[np.uint8], header: Nifti1Header) -> None:
     """Save label values (S, H, W) as `read_nifti` has slices, in the place that `header` says."""
     affine = header.get_best_affine()
@@ -183,24 +193,25 @@ def read_dicom(path: Path) -> tuple[pydicom.Dataset, NDArray[np.float32]]:
     try:
         tags = pydicom.dcmread(path)
         stored = tags.pixel_array
+        kind, ct = tags.get("PhotometricInterpretation"), is_ct(tags)
+        scale = [tags.get(name) for name in ("RescaleSlope", "RescaleIntercept")]
+        slope, intercept = (None if value is None else float(value) for value in scale)
     except Exception as error:  # decoders raise anything on damaged bytes
         remedy = "copy or download it again, or save it uncompressed"
         raise _unreadable(path, "DICOM", error, remedy) from None
-    kind = tags.get("PhotometricInterpretation")
     if stored.ndim != 2 or kind != "MONOCHROME2":
         raise Misuse(
             f"{path}: expected one grey slice (MONOCHROME2), found {kind} of shape {stored.shape}; "
             "save the slices one by one in grey"
         )
-    slope, intercept = tags.get("RescaleSlope"), tags.get("RescaleIntercept")
     if slope is None or intercept is None:
-        if is_ct(tags):
+        if ct:
             raise Misuse(
                 f"{path}: has no RescaleSlope and RescaleIntercept, without which its values are "
                 "no Hounsfield units; export it again with these tags"
             )
         slope, intercept = 1, 0
-    return tags, stored.astype(np.float32) * float(slope) + float(intercept)
+    return tags, stored.astype(np.float32) * slope + intercept
 
 
 def is_ct(tags: pydicom.Dataset) -> bool:
