@@ -189,6 +189,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
 
 
+def _sync(options: argparse.Namespace) -> int:
+    try:
+        from r2search.tracking import sync_study
+    except ModuleNotFoundError as error:
+        raise _needs_search(error) from None
+    return sync_study(options.folder, Console())
+
+
 def _check(options: argparse.Namespace) -> int:
     from r2search.checking import check_data
 
@@ -274,6 +282,7 @@ COMMANDS: dict[str, flags.Command] = {
     "preview": (_preview, flags.add_preview, *manual.PREVIEW),
     "train": (_train, flags.add_train, *manual.TRAIN),
     "predict": (_predict, flags.add_predict, *manual.PREDICT),
+    "sync": (_sync, flags.add_sync, *manual.SYNC),
     "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
     "data check": (_check, flags.add_check, *manual.CHECK),
     "data fetch": (_fetch, flags.add_fetch, *manual.FETCH),

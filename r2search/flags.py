@@ -65,9 +65,10 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     tracking = command.add_argument_group("tracking")
     tracking.add_argument(
         "--wandb",
-        choices=["offline", "online", "disabled"],
-        default="offline",
-        help="Weights & Biases: into the run folder (default), to the server, or not at all",
+        choices=["auto", "online", "offline", "disabled"],
+        default="auto",
+        help="Weights & Biases: to the server, for `r2search sync` later, or not at all "
+        "(default: online where a login is known, else offline)",
     )
 
 
@@ -118,6 +119,10 @@ def add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o", "--out", metavar="CSV", help="per-image scores (default: evaluation-SPLIT.csv)"
     )
+
+
+def add_sync(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", metavar="RUN", help="run folder of a study")
 
 
 def add_check(command: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ launch
 cli flags settings manual manual_jobs submitting
 app
 previewing
-study finish single rundir remote progress, predicting, fetching, checking, simulating
+study finish single rundir remote progress tracking, predicting, fetching, checking, simulating
 report, tuning
 bundle, summary
 train
