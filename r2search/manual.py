@@ -124,8 +124,8 @@ WANDB_PROJECT say where to; the project is r2search otherwise.
     """examples:
   r2search sync runs/NAME
       all that W&B lacks of this study
-  r2search tune --space retina.yaml --wandb offline
-      a study to be uploaded later
+  r2search sync FROM_THE_CLUSTER/NAME
+      the same of a run folder that came from another machine
 
 """,
 )

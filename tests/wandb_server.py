@@ -425,6 +425,8 @@ class WandbServer:
         name = given.get(project) or "uncategorized"
         if re.search(r"[/\\#?%:]", name) or len(name) > 128:
             raise ValueError(f"Invalid project name {name!r}")
+        if name == "refused":
+            raise ValueError(f"you may not write to project {name}")
         return given.get("entityName") or ENTITY, name
 
     def _upsert_run(self, given: dict[str, Any]) -> Node:

@@ -6,6 +6,7 @@ No message names a host or a key: it may come into a report.
 import base64
 import json
 import os
+import re
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ Mode = Literal["offline", "online"]
 Asked = Literal["auto", "online", "offline", "sync"]
 
 ANSWER_TIMEOUT = 3.0  # seconds that the server has to answer
+PROJECT = "r2search"  # unless WANDB_PROJECT names another
+LONGEST_PROJECT = 128  # characters
 LOGIN = "run `wandb login`"
 NO_LOGIN = f"no W&B login is known; {LOGIN}"
 
@@ -59,6 +62,36 @@ class Server:
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """wandb as it is to be used for one study."""
+
+    wandb: Any
+    folder: Path  # has the SDK's files, in its folder `wandb`
+    project: str
+    server: Server | None  # None: offline
+
+    @property
+    def online(self) -> bool:
+        return self.server is not None
+
+
+def open_session(asked: Asked, run_dir: Path, scratch: Path) -> tuple[Session, str]:
+    """How the study in `run_dir` is shown, and why that is not as it was asked for, "" if it is.
+
+    The SDK's files lie in `scratch`, but in the run folder where they are all that there will be.
+    """
+    project, wrong = chosen_project()
+    wandb, server, why = import_wandb(scratch), None, wrong
+    if asked != "offline" and not wrong:
+        server, why = find_server(wandb)
+    if (asked, why) == ("auto", NO_LOGIN):
+        why = ""
+    if server is None and asked != "sync":
+        return Session(import_wandb(run_dir), run_dir, project, None), why
+    return Session(wandb, scratch, project, server), why
+
+
 def find_server(wandb: Any) -> tuple[Server | None, str]:
     """The server that the environment, .netrc or wandb's settings name, if it can be used; else
     why not.
@@ -85,13 +118,25 @@ def find_server(wandb: Any) -> tuple[Server | None, str]:
     return (None, f"the W&B server {obstacle}") if obstacle else (server, "")
 
 
+def chosen_project() -> tuple[str, str]:
+    """The project of WANDB_PROJECT, and what is wrong with its name ("" when nothing is).
+
+    It is taken out of the environment: wandb itself refuses to begin with a bad one.
+    """
+    name = os.environ.pop("WANDB_PROJECT", "") or PROJECT
+    if re.search(r"[/\\#?%:]", name) or len(name) > LONGEST_PROJECT:
+        wrong = f"WANDB_PROJECT: W&B has no project {name[:LONGEST_PROJECT]!r}"
+        return PROJECT, f"{wrong}; leave out / \\ # ? % : and keep to {LONGEST_PROJECT} characters"
+    return name, ""
+
+
 def import_wandb(folder: Path) -> Any:
     """wandb, told to keep its files in the folder `wandb` of `folder`, and to tell nobody more.
 
     What the environment says of a mode, a run or a sweep is not for our runs.
     """
-    for name in ("WANDB_MODE", "WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_RUN_GROUP", "WANDB_RESUME"):
-        os.environ.pop(name, None)
+    for name in ("MODE", "RUN_ID", "SWEEP_ID", "RUN_GROUP", "RESUME", "SERVICE"):
+        os.environ.pop(f"WANDB_{name}", None)
     os.environ["WANDB_DIR"] = str(folder)  # all make their own folder `wandb` there
     os.environ["WANDB_CACHE_DIR"] = str(folder)
     os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")

@@ -18,14 +18,7 @@ from r2search.records import RECORD, TrialOutcome
 from r2search.scratch import own_scratch
 from r2search.space import load_study
 from r2search.tuning.events import apply
-from r2search.tuning.trackers.account import (
-    NO_LOGIN,
-    Asked,
-    Mode,
-    Server,
-    find_server,
-    import_wandb,
-)
+from r2search.tuning.trackers.account import Asked, Server, open_session
 from r2search.tuning.trackers.views import group_of
 from r2search.tuning.trackers.wandb import Mirror
 
@@ -88,14 +81,10 @@ class Driver:
 def follow(run_dir: Path, asked: Asked, driver: Driver, tell: Tell) -> None:
     """Bring W&B to the state of the record again and again, until the driver says it is over."""
     with own_scratch("wandb") as scratch:
-        wandb, folder = import_wandb(scratch), scratch
-        server, why = (None, "") if asked == "offline" else find_server(wandb)
-        mode: Mode = "online" if server else "offline"
-        tell(mode=mode, why="" if (asked, why) == ("auto", NO_LOGIN) else why)
-        if mode == "offline" and asked == "sync":
+        session, why = open_session(asked, run_dir, scratch)
+        tell(mode="online" if session.online else "offline", why=why)
+        if asked == "sync" and not session.online:
             return
-        if mode == "offline":
-            wandb, folder = import_wandb(run_dir), run_dir
         record = Record(run_dir / RECORD)
         study = load_study(run_dir / "space.yaml")
         record.read()
@@ -103,8 +92,8 @@ def follow(run_dir: Path, asked: Asked, driver: Driver, tell: Tell) -> None:
             if driver.over(EVERY_S):
                 return
             record.read()
-        mirror = Mirror(wandb, study, group_of(record.first), run_dir, folder, mode)
-        _Shower(mirror, record, server, tell).show(driver)
+        mirror = Mirror(session, study, group_of(record.first), run_dir)
+        _Shower(mirror, record, session.server, tell).show(driver)
 
 
 class _Shower:

@@ -83,6 +83,8 @@ class Follower:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._take(json.loads(line))
+        if not (self.whole or self.trouble):
+            self.trouble = "the process that shows the study has ended"
 
     def _take(self, told: dict[str, Any]) -> None:
         if "uploaded" in told:

@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 from r2search.config import Study
 from r2search.records import TrialOutcome
-from r2search.tuning.trackers.account import Mode
+from r2search.tuning.trackers.account import Session
 from r2search.tuning.trackers.views import Mark, sweep_config, table, view_run
 
-PROJECT = "r2search"  # unless WANDB_PROJECT names another
 FINISH_S = 30  # that the end of a run may take to upload
 INIT_S = 20  # that the server may take to begin a run
 
@@ -24,17 +23,14 @@ INIT_S = 20  # that the server may take to begin a run
 class Mirror:
     """One study at W&B (`online`), or in files that wait in the run folder (`offline`)."""
 
-    def __init__(
-        self, wandb: Any, study: Study, group: str, run_dir: Path, folder: Path, mode: Mode
-    ) -> None:
-        """`folder`: where the SDK keeps its files; of an offline study the run folder."""
-        self._wandb = wandb
+    def __init__(self, session: Session, study: Study, group: str, run_dir: Path) -> None:
+        self._wandb = session.wandb
+        self._folder = session.folder
+        self._project = session.project
+        self._online = session.online
         self._study = study
         self._group = group
         self._run_dir = run_dir
-        self._folder = folder
-        self._online = mode == "online"
-        self._project = os.environ.get("WANDB_PROJECT") or PROJECT
         self._entity = os.environ.get("WANDB_ENTITY") or ""
         self._open: dict[str, Any] = {}  # runs, by id
         self._sent: dict[str, int] = {}  # their rows
