@@ -1,6 +1,8 @@
 """Where a study is shown, live or later: Weights & Biases. The search never waits for it."""
 
 import json
+import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,11 @@ from r2search.tuning.events import read_trials
 
 # auto: online where a login is known, else offline
 Tracking = Literal["auto", "online", "offline", "disabled"]
+BY_ENVIRONMENT: dict[str, Tracking] = {
+    "online": "online",
+    "offline": "offline",
+    "disabled": "disabled",
+}
 
 
 class Untracked:
@@ -40,7 +47,7 @@ class _Tracked(Untracked):
         seen = self._follower
         online = seen.mode == "online"
         left = [name for name in trials if not (online and name in seen.uploaded)]
-        sync = None if online and seen.whole else f"r2search sync {self._run_dir}"
+        sync = None if online and seen.whole else f"r2search sync {shlex.quote(str(self._run_dir))}"
         return {"mode": seen.mode, "not_uploaded": left, "sync": sync}
 
     def leave(self) -> None:
@@ -49,7 +56,12 @@ class _Tracked(Untracked):
 
 @contextmanager
 def showing(run_dir: Path, asked: Tracking, note: Callable[[str], None]) -> Iterator[Untracked]:
-    """Show the study in `run_dir` while it runs; nothing of that is left afterwards."""
+    """Show the study in `run_dir` while it runs; nothing of that is left afterwards.
+
+    W&B's own variable WANDB_MODE says what `auto` is, where it is set.
+    """
+    if asked == "auto":
+        asked = BY_ENVIRONMENT.get(os.environ.get("WANDB_MODE", ""), asked)
     if asked == "disabled":
         yield Untracked()
         return

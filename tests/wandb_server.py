@@ -7,15 +7,19 @@ Strict: a field or an operation that it does not know is an error, answered as o
 import base64
 import gzip
 import json
+import os
 import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 
+import pytest
 import yaml
 from graphql_reader import Field, read_operation
 
@@ -104,12 +108,12 @@ class WandbServer:
         self.key = KEY
         self.delay_s = 0.0  # before every answer
         self.guard = threading.RLock()
-        self._http: ThreadingHTTPServer | None = None
+        self.url = "http://127.0.0.1:0"
+        self._http: _Http | None = None
         self.start()
 
     def start(self) -> None:
-        port = int(self.url.rpartition(":")[2]) if hasattr(self, "url") else 0
-        http = _Http(("127.0.0.1", port), _Handler)
+        http = _Http(("127.0.0.1", int(self.url.rpartition(":")[2])), _Handler)
         http.state = self
         self.url = f"http://127.0.0.1:{http.server_port}"
         self._http = http
@@ -563,6 +567,24 @@ class WandbServer:
             raise UnknownError(f"GET {path}")
         found = self.artifacts[id]
         return found.manifest if name == "wandb_manifest.json" else found.files[name]
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[WandbServer]:
+    """A server that processes started here find, and no other, with the right key.
+
+    At the end it must not have been asked for anything that it does not know.
+    """
+    with pytest.MonkeyPatch.context() as environment, WandbServer() as server:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            environment.delenv(name)
+        environment.setenv("WANDB_BASE_URL", server.url)
+        environment.setenv("WANDB_API_KEY", KEY)
+        environment.setenv("WANDB_CONFIG_DIR", str(home))
+        environment.setenv("NETRC", str(home / "netrc"))
+        environment.setenv("NO_PROXY", "127.0.0.1")
+        yield server
+        assert server.faults == []
 
 
 def select(node: Node, fields: list[Field], path: str) -> dict[str, Any]:
