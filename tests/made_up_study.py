@@ -1,6 +1,6 @@
 """The run folder of a study that never ran, for tests of what is shown of one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,11 @@ class MadeUpStudy:
         return {t.trial: len(t.reports) for t in read_trials(self.folder / "trials.jsonl")}
 
 
-def shown(server: Any) -> dict[str, dict[str, Any]]:
-    """What a W&B server has of the runs, by name, without clocks and what the SDK adds."""
+def shown(server: Any, without: Set[str] = frozenset()) -> dict[str, dict[str, Any]]:
+    """What a W&B server has of the runs, by name, but what the SDK adds.
+
+    `without` are ids to leave out.
+    """
 
     def own(values: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in sorted(values.items()) if key[0] != "_"}
@@ -91,4 +94,5 @@ def shown(server: Any) -> dict[str, dict[str, Any]]:
             "rows": [own(row) for row in run.rows],
         }
         for run in server.runs.values()
+        if run.id not in without
     }

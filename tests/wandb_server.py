@@ -212,6 +212,12 @@ class WandbServer:
             "sweep": sweep,
             "artifact": lambda a: self._find_artifact(place, a["name"]),
             "artifactCollectionMembership": lambda a: self._membership(place, a),
+            "artifactCollection": lambda a: {
+                "__typename": "ArtifactSequence",
+                "artifactMembership": lambda b: self._membership(
+                    place, {"name": f"{a['name']}:{b['aliasName']}"}
+                ),
+            },
             "artifactType": lambda a: {"name": a["name"]},
             "allViews": lambda a: connection(
                 self._view(view) for view in self.views.values() if view["place"] == place
@@ -306,13 +312,14 @@ class WandbServer:
         return self._artifact(found) if found else None
 
     def _membership(self, place: Place, arguments: dict[str, Any]) -> Node | None:
-        collection, alias = arguments["artifactCollectionName"], arguments.get("aliasName")
-        found = self._find(place, f"{collection}:{alias}")
+        found = self._find(place, arguments["name"])
         if found is None:
             return None
         return {
             "__typename": "ArtifactCollectionMembership",
             "id": node_id("Membership", found.id),
+            "createdAt": CREATED,
+            "files": lambda a: self._artifact(found)["files"](a),
             "versionIndex": found.version,
             "aliases": self._aliases(found),
             "artifactCollection": self._collection(found),
@@ -364,6 +371,7 @@ class WandbServer:
                     "md5": "",
                 }
                 for name, content in found.files.items()
+                if name in arguments.get("names", found.files)
             )
 
         return {
@@ -584,7 +592,7 @@ def serving(home: Path) -> Iterator[WandbServer]:
         environment.setenv("NETRC", str(home / "netrc"))
         environment.setenv("NO_PROXY", "127.0.0.1")
         yield server
-        assert server.faults == []
+        assert server.faults == [], server.faults
 
 
 def select(node: Node, fields: list[Field], path: str) -> dict[str, Any]:
@@ -662,14 +670,16 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             with state.guard:
                 self._send(self._answer(json.loads(body)))
+        except OSError:
+            raise  # the client has gone
         except UnknownError as error:
             state.faults.append(str(error))
             self._send({"errors": [{"message": f"unknown: {error}"}], "data": None}, 400)
         except ValueError as error:
             self._send({"errors": [{"message": str(error)}], "data": None}, 400)
         except Exception as error:
-            state.faults.append(f"{self.path}: {error!r}: {body[:2000]!r}")
-            self._send({"errors": [{"message": repr(error)}], "data": None}, 500)
+            state.faults.append(f"{self.path}: {error!r}: {body[:200]!r}")
+            self._send({"errors": [{"message": repr(error)}], "data": None}, 400)
 
     def _answer(self, told: dict[str, Any]) -> dict[str, Any]:
         state = self.server.state

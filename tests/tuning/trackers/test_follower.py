@@ -15,6 +15,7 @@ import pytest
 from made_up_study import METRIC, TRIALS, MadeUpStudy, shown
 from wandb_server import ENTITY, WandbServer
 
+from r2search.bundle import load_bundle
 from r2search.tuning.trackers.account import Asked
 from r2search.tuning.trackers.follower import Follower
 
@@ -55,8 +56,14 @@ def whole(server: WandbServer, study: MadeUpStudy) -> Follower:
     return show(study.folder)
 
 
+@pytest.fixture(scope="module")
+def live(server: WandbServer, whole: Follower) -> dict[str, dict[str, Any]]:
+    """What W&B then had."""
+    return shown(server)
+
+
 def test_every_trial_is_a_run_of_one_sweep(
-    server: WandbServer, study: MadeUpStudy, whole: Follower
+    server: WandbServer, whole: Follower, live: dict[str, dict[str, Any]]
 ) -> None:
     assert (whole.whole, whole.trouble, whole.uploaded) == (True, "", set(TRIALS))
     (sweep,) = server.sweeps.values()
@@ -114,6 +121,27 @@ def test_the_bundle_is_one_artifact_and_the_trials_are_a_table(
     assert summary["report"]["_type"] == "html-file"
 
 
+def test_the_artifact_downloads_and_predicts(
+    server: WandbServer,
+    study: MadeUpStudy,
+    whole: Follower,
+    tmp_path: Path,
+    write_image: Callable[..., Path],
+) -> None:
+    (found,) = (a for a in server.artifacts.values() if a.type == "model")
+    code = (
+        "import sys, wandb; "
+        "wandb.Api().artifact(sys.argv[1], type='model').download(root=sys.argv[2])"
+    )
+    name, folders = f"{'/'.join(found.place)}/{found.name}:best", ("DIR", "CACHE_DIR", "DATA_DIR")
+    environment = os.environ | {f"WANDB_{folder}": str(tmp_path) for folder in folders}
+    command = [sys.executable, "-c", code, name, str(tmp_path / "bundle")]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    image = write_image(tmp_path / "image.png")
+    mask = load_bundle(tmp_path / "bundle").predict(image).mask
+    assert (mask == load_bundle(study.folder / "bundle").predict(image).mask).all()
+
+
 def test_shown_again_nothing_changes(
     server: WandbServer, study: MadeUpStudy, whole: Follower
 ) -> None:
@@ -124,7 +152,10 @@ def test_shown_again_nothing_changes(
 
 
 def test_a_study_that_goes_on_continues_its_sweep_and_its_runs(
-    server: WandbServer, study: MadeUpStudy, whole: Follower, make_bundle: Callable[..., Path]
+    server: WandbServer,
+    study: MadeUpStudy,
+    live: dict[str, dict[str, Any]],
+    make_bundle: Callable[..., Path],
 ) -> None:
     study.ledger.resume()
     study.ledger.promote("t0006")
@@ -194,8 +225,7 @@ def files_of(folder: Path, *trials: str) -> dict[str, dict[str, Any]]:
 
 def test_an_offline_study_waits_in_the_run_folder_and_is_the_same_when_synced(
     server: WandbServer,
-    study: MadeUpStudy,
-    whole: Follower,
+    live: dict[str, dict[str, Any]],
     folder: Path,
     make_bundle: Callable[..., Path],
 ) -> None:
@@ -212,14 +242,11 @@ def test_an_offline_study_waits_in_the_run_folder_and_is_the_same_when_synced(
     assert files["t0003"]["state"] == "failed"
     assert files["t0001"]["config"]["outcome"] == "completed"
 
-    began, live = set(server.runs), shown(server)
+    began = set(server.runs)
     moved = folder.rename(folder.with_name("moved"))
     assert show(moved).whole
-    for id in began:
-        server.runs.pop(id)
-    synced = shown(server)
-    changed = {"t0005", "t0006"} & set(live)  # the live study went on since
-    for name in set(TRIALS) - changed:
+    synced = shown(server, without=began)
+    for name in TRIALS:
         ours, theirs = synced[name], live[name]
         for run in (ours, theirs):  # of two studies, at two times
             run["group"] = run["sweep"] = ""
