@@ -225,6 +225,14 @@ def _report(options: argparse.Namespace) -> int:
     return report_runs([Path(run) for run in options.run_dir], out, Console())
 
 
+def _sync(options: argparse.Namespace) -> int:
+    try:
+        from r2search.tracking import sync_study
+    except ModuleNotFoundError as error:
+        raise _needs(error) from None
+    return sync_study(options.folder, Console())
+
+
 def _check(options: argparse.Namespace) -> int:
     from r2search.checking import check_data
 
@@ -303,6 +311,7 @@ COMMANDS: dict[str, flags.Command] = {
     "report": (_report, flags.add_report, *manual.REPORT),
     "predict": (_predict, flags.add_predict, *manual.PREDICT),
     "export": (_export, flags.add_export, *manual.EXPORT),
+    "sync": (_sync, flags.add_sync, *manual.SYNC),
     "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
     "serve": (_serve, flags.add_serve, *manual.SERVE),
     "data check": (_check, flags.add_check, *manual.CHECK),

@@ -71,9 +71,10 @@ def _add_search(command: argparse.ArgumentParser) -> None:
     tracking = command.add_argument_group("tracking")
     tracking.add_argument(
         "--wandb",
-        choices=["offline", "online", "disabled"],
-        default="offline",
-        help="Weights & Biases: into the run folder (default), to the server, or not at all",
+        choices=["auto", "online", "offline", "disabled"],
+        default="auto",
+        help="Weights & Biases: to the server, for `r2search sync` later, or not at all "
+        "(default: online where a login is known, else offline)",
     )
 
 
@@ -180,6 +181,10 @@ def add_serve(command: argparse.ArgumentParser) -> None:
     ):
         help = f"{about} (default: {default})"
         limits.add_argument(flag, type=count(1), metavar="N", default=default, help=help)
+
+
+def add_sync(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", metavar="RUN", help="run folder of a study")
 
 
 def add_check(command: argparse.ArgumentParser) -> None:

@@ -153,6 +153,26 @@ and by which settings. A page is one file and opens offline.
 """,
 )
 
+SYNC = (
+    "upload a study to Weights & Biases",
+    """\
+Upload a study to Weights & Biases: one that was run offline, or what is missing of one
+that lost its connection. Its sweep, a run for every trial, and a run of the study itself
+with the bundle as an artifact, as if it had been online. What is there already stays; the
+command may be repeated, and the run folder may have been moved.
+
+It needs a login (`wandb login`, or WANDB_API_KEY). WANDB_BASE_URL, WANDB_ENTITY and
+WANDB_PROJECT say where to; the project is r2search otherwise.
+""",
+    """examples:
+  r2search sync runs/NAME
+      all that W&B lacks of this study
+  r2search sync FROM_THE_CLUSTER/NAME
+      the same of a run folder that came from another machine
+
+""",
+)
+
 EVALUATE = (
     "score an exported network anew on labelled images",
     """\

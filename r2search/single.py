@@ -45,7 +45,7 @@ def train_one(
     hardware = detect(config.train)
     apply(hardware)
     facts["hardware"] |= {"workers": 1, "threads_per_worker": hardware.threads}
-    facts["tracking"] = {"mode": "disabled", "not_uploaded": []}
+    facts["tracking"] = {"mode": "disabled", "not_uploaded": [], "sync": None}
     ledger = _open_ledger(run_dir, config)
     planned = config.train.max_epochs
     with Interrupt() as interrupt:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
@@ -21,17 +21,15 @@ from r2search.report.ending import tell_end
 from r2search.report.screen import Progress, Screen
 from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import require_something_to_search
+from r2search.tracking import Tracking, amend, showing
 from r2search.train.metrics import METRICS
 from r2search.tuning.disk import disk_needed, free_note
 from r2search.tuning.engine import planner_for, ray_session, search
 from r2search.tuning.events import Ledger
 from r2search.tuning.evidence import Evidence, gather
 from r2search.tuning.slots import Slots, measure_slots
-from r2search.tuning.trackers import Tracker
 
 PAUSES_S = (2.0, 10.0)  # before a search that broke goes on; after another error it has ended
-
-Tracking = Literal["offline", "online", "disabled"]
 
 log = logging.getLogger(__name__)
 
@@ -90,26 +88,25 @@ def _run(
     evidence: Evidence,
 ) -> dict[str, Any]:
     """The study in its folder, from the first event to the summary."""
-    with Interrupt() as interrupt, screen:
+    with (
+        Interrupt() as interrupt,
+        screen,
+        showing(run_dir, tracking, screen.note) as shown,
+    ):
         show = shower(study, samples, ledger, screen)
         show("starting")
-        mode, trackers = open_trackers(study, run_dir, tracking, screen.note)
         done = _search(
             study,
             samples,
             run_dir,
             ledger,
-            trackers,
             interrupt,
             screen,
             show,
             remote,
             evidence,
         )
-        for tracker in trackers:
-            tracker.close()
-        unsent = list(ledger.trials) if mode == "offline" else []
-        facts["tracking"] = {"mode": mode, "not_uploaded": unsent}
+        facts["tracking"] = shown.facts(list(ledger.trials))
         facts["hardware"] |= describe_slots(done.slots)
         searched = ledger.searched()
         if remote is not None:
@@ -129,6 +126,8 @@ def _run(
             ),
             show,
         )
+        shown.leave()
+        amend(run_dir, summary, shown.facts(list(ledger.trials)))
     tell_end(screen, summary, run_dir, resume=remote.url if remote else str(run_dir))
     return summary
 
@@ -146,7 +145,6 @@ def _search(
     samples: SampleSet,
     run_dir: Path,
     ledger: Ledger,
-    trackers: list[Tracker],
     interrupt: Interrupt,
     screen: Screen,
     show: Callable[..., None],
@@ -177,7 +175,7 @@ def _search(
                     note_disk(study, samples, run_dir, slots, screen.note)
                 note_study(study, samples, ledger, slots, evidence, broken)
                 show("searching")
-                search(study, samples, ref, slots, run_dir, ledger, trackers, show, stopping, shelf)
+                search(study, samples, ref, slots, run_dir, ledger, show, stopping, shelf)
             return _Searched(slots, whole=True)
         except Misuse:
             raise
@@ -226,20 +224,6 @@ def channels_of(study: Study) -> set[str]:
     named = {str(b.overrides[key]) for b in study.baselines.values() if key in b.overrides}
     plain = set() if drawn else {study.fixed.data.channels}
     return drawn | named | plain
-
-
-def open_trackers(
-    study: Study, run_dir: Path, asked: Tracking, note: Callable[[str], None]
-) -> tuple[Tracking, list[Tracker]]:
-    """The trackers of a study, none or Weights & Biases, and the mode they are really in."""
-    if asked == "disabled":
-        return asked, []
-    from r2search.tuning.trackers.wandb import WandbTracker, choose_mode
-
-    mode, reason = choose_mode(asked)
-    if reason:
-        note(f"Weights & Biases stays offline: {reason}")
-    return mode, [WandbTracker(study, run_dir, mode)]
 
 
 def note_study(

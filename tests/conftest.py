@@ -19,6 +19,9 @@ from r2search.config import DataConfig, InferenceConfig, ModelConfig, TrialConfi
 # As `r2search.cli.main` does, and for its reason; nothing above loads torch, which reads it.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
+# Studies that tests start are nobody's to see, whatever login this machine has.
+os.environ["WANDB_MODE"] = "offline"
+
 # How long an example takes says nothing here: tests share two cores.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

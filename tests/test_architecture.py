@@ -22,8 +22,8 @@ launch
 cli flags settings manual manual_jobs submitting
 serving
 previewing reporting
-study finish single rundir remote progress, predicting inputs outputs pace, fetching, checking, \
-simulating, exporting
+study finish single rundir remote progress tracking, predicting inputs outputs pace, fetching, \
+checking, simulating, exporting
 report, tuning
 bundle, summary
 train

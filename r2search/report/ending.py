@@ -36,6 +36,7 @@ def tell_end(screen: Screen, summary: Summary, run_dir: Path, resume: str = "") 
             "run": str(run_dir),
             "report": str(run_dir / "report.html"),
             "bundle": str(run_dir / bundle) if bundle else None,
+            "sync": part(summary, "tracking").get("sync"),
         }
     )
 
@@ -69,6 +70,10 @@ def print_summary(console: Console, summary: Summary, run_dir: Path, resume: str
     if bundle:
         say(console, f"Bundle:     {run_dir / bundle}")
         say(console, f"Next:       r2search predict {run_dir / bundle} IMAGE -o OUT")
+    if sync := part(summary, "tracking").get("sync"):
+        left = len(summary["tracking"]["not_uploaded"])
+        what = f"{left} trials are" if left else "the end of the study is"
+        say(console, f"W&B:        {what} not uploaded; {sync}")
     if resume and summary["status"] != "completed":
         say(console, f"Go on:      r2search tune --resume {resume}")
 

@@ -1,4 +1,4 @@
-"""Ray's callback: what happens goes into the ledger, to the trackers and onto the screen."""
+"""Ray's callback: what happens goes into the ledger and onto the screen."""
 
 import logging
 import os
@@ -18,7 +18,6 @@ from r2search.storage import StorageError
 from r2search.tuning.events import Ledger
 from r2search.tuning.record_file import RecordError
 from r2search.tuning.shelf import Shelf
-from r2search.tuning.trackers import Tracker
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
 KEPT_WAITING = 10  # of trials that wait at a rung; another one that goes on begins anew
@@ -59,20 +58,17 @@ class StudyCallback(Callback):
         self,
         study: Study,
         ledger: Ledger,
-        trackers: list[Tracker],
         shelf: Shelf,
         refresh: Callable[[], None],
         stopping: Callable[[], bool],
     ) -> None:
         self._study = study
         self._ledger = ledger
-        self._trackers = trackers
         self._shelf = shelf
         self._refresh = refresh
         self._stopping = stopping
         self._begun: set[str] = set()  # trials that a worker has
         self._lost: Counter[tuple[str, int, bool]] = Counter()  # by name, epochs and whether begun
-        self._tracked: set[str] = set()  # trials that the trackers heard of
         self._dropped: set[str] = set()  # waiting trials whose checkpoints were not kept
         # Ended trials to be settled: workers write the best weights of stopped ones when they take
         # up another one, and a store may not answer
@@ -104,10 +100,6 @@ class StudyCallback(Callback):
                 self._ledger.promote(name)
         else:
             self._start(trial.config)
-        if name not in self._tracked:
-            self._tracked.add(name)
-            for tracker in self._trackers:
-                tracker.start(self._ledger.trials[name])
 
     @_never_raises
     def on_trial_result(
@@ -121,9 +113,7 @@ class StudyCallback(Callback):
             self._ledger.end(name, result["outcome"], result["reason"])
             return
         report = EpochReport(**result["report"])
-        if self._ledger.report(name, report, result["worker"]):
-            for tracker in self._trackers:
-                tracker.report(name, report)
+        self._ledger.report(name, report, result["worker"])
 
     @_never_raises
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -194,8 +184,6 @@ class StudyCallback(Callback):
     def _close(self, name: str) -> None:
         self._leaving.add(name)
         self._settle_leaving()
-        for tracker in self._trackers if name in self._tracked else []:
-            tracker.end(self._ledger.trials[name])
         self._prune_checkpoints()
 
     @_never_raises

@@ -27,7 +27,6 @@ from r2search.tuning.scheduler import build_scheduler, stopping_epochs, take_up
 from r2search.tuning.searcher import StudySearcher
 from r2search.tuning.shelf import Shelf
 from r2search.tuning.slots import Slots
-from r2search.tuning.trackers import Tracker
 from r2search.tuning.trainable import Shared, sharing
 
 # Read by ray when it starts and when a run starts.
@@ -104,7 +103,6 @@ def search(
     slots: Slots,
     run_dir: Path,
     ledger: Ledger,
-    trackers: list[Tracker],
     refresh: Callable[[], None],
     stopping: Callable[[], bool],
     shelf: Shelf | None = None,
@@ -115,7 +113,7 @@ def search(
     folder.
     """
     shelf = shelf or Shelf(run_dir / CHECKPOINTS)
-    callback = StudyCallback(study, ledger, trackers, shelf, refresh, stopping)
+    callback = StudyCallback(study, ledger, shelf, refresh, stopping)
     mark = StopMark(run_dir, shelf.storage)
     mark.clear()
     tune_config = _tune_config(study, samples, slots, run_dir, ledger)

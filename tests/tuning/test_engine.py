@@ -78,25 +78,6 @@ SLOTS = Slots(Workers(count=1, threads=1, gpus=0.0), Rate(1e12, 1e12))
 MakeStudy = Callable[..., Study]
 
 
-class Notes:
-    """A tracker that only remembers."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
-
-    def start(self, trial: TrialOutcome) -> None:
-        self.told.append(("start", trial.trial))
-
-    def report(self, trial: str, report: EpochReport) -> None:
-        self.told.append(("report", trial))
-
-    def end(self, trial: TrialOutcome) -> None:
-        self.told.append((str(trial.outcome), trial.trial))
-
-    def close(self) -> None:
-        raise AssertionError("the study closes its trackers, not the search")
-
-
 @dataclass
 class Searched:
     """A study with its Ray, and the search that was run in it."""
@@ -106,11 +87,9 @@ class Searched:
     ref: Any
     folder: Path
     trials: dict[str, TrialOutcome] = field(default_factory=dict)
-    notes: Notes = field(default_factory=Notes)
 
-    def run(self, run_dir: Path, study: Study, stopping: Callable[[Ledger], bool]) -> Notes:
+    def run(self, run_dir: Path, study: Study, stopping: Callable[[Ledger], bool]) -> None:
         (run_dir / "checkpoints").mkdir(parents=True)
-        notes = Notes()
         ledger = Ledger(run_dir / "trials.jsonl")
         search(
             study,
@@ -119,12 +98,10 @@ class Searched:
             SLOTS,
             run_dir,
             ledger,
-            [notes],
             lambda: None,
             lambda: stopping(ledger),
         )
         ledger.close()
-        return notes
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +112,7 @@ def searched(
     folder = tmp_path_factory.mktemp("search") / "run"
     with ray_session(noise) as ref:
         done = Searched(make_study(space=SPACE), noise, ref, folder)
-        done.notes = done.run(folder, done.study, lambda ledger: False)
+        done.run(folder, done.study, lambda ledger: False)
         done.trials = {trial.trial: trial for trial in read_trials(folder / "trials.jsonl")}
         yield done
 
@@ -237,12 +214,6 @@ def test_the_best_checkpoints_are_kept_and_no_others(searched: Searched) -> None
         }
 
 
-def test_trackers_hear_of_every_trial_from_start_to_end(searched: Searched) -> None:
-    for trial in searched.trials.values():
-        heard = [kind for kind, name in searched.notes.told if name == trial.trial]
-        assert heard == ["start", *["report"] * len(trial.reports), trial.outcome]
-
-
 def test_the_journal_tells_stopped_trials_as_pruned_and_failed_ones_as_failed(
     searched: Searched,
 ) -> None:
@@ -280,7 +251,7 @@ def test_a_search_that_is_stopped_ends_its_trials_as_interrupted(
 ) -> None:
     assigned = {"budget.max_epochs": 1000, "early_terminate.type": "none"}
     study = make_study(assigned, SPACE).model_copy(update={"baselines": {}})
-    notes = searched.run(
+    searched.run(
         tmp_path / "run",
         study,
         lambda ledger: any(len(trial.reports) >= 2 for trial in ledger.trials.values()),
@@ -289,7 +260,6 @@ def test_a_search_that_is_stopped_ends_its_trials_as_interrupted(
     last = trials[-1]
     assert (last.outcome, last.reason) == ("interrupted", "the study ended")
     assert 2 <= len(last.reports) < 1000
-    assert notes.told[-1] == ("interrupted", last.trial)
     best = last.best(METRIC, "maximize")
     assert best is not None
     _, facts = read_weights(tmp_path / "run" / "checkpoints" / last.trial / "model.safetensors")
@@ -345,7 +315,7 @@ def test_weights_of_an_epoch_that_was_never_reported_are_not_taken_for_the_best(
     left = {path.name for path in (tmp_path / "t0001").iterdir()}
     state = "state-0001.safetensors"
     assert left == {"epoch-0002.safetensors", "epoch-0003.safetensors", state}
-    callback = StudyCallback(study, ledger, [], Shelf(tmp_path), lambda: None, lambda: True)
+    callback = StudyCallback(study, ledger, Shelf(tmp_path), lambda: None, lambda: True)
     callback.end_running()
     ledger.close()
     assert ledger.trials["t0001"].outcome == "interrupted"

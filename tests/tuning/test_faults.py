@@ -3,7 +3,7 @@
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,6 @@ def run(noise: SampleSet) -> Iterator[Callable[..., Searched]]:
             study: Study,
             folder: Path,
             stopping: Callable[[Ledger], bool] = lambda ledger: False,
-            trackers: Sequence[Any] = (),
             refresh: Callable[[], None] = lambda: None,
         ) -> Searched:
             (folder / "checkpoints").mkdir(parents=True)
@@ -177,7 +176,6 @@ def run(noise: SampleSet) -> Iterator[Callable[..., Searched]]:
                 SLOTS,
                 folder,
                 ledger,
-                list(trackers),
                 refresh,
                 lambda: stopping(ledger),
             )
@@ -274,19 +272,6 @@ def test_a_worker_that_is_lost_between_two_trials_costs_neither(
     assert note.startswith("its worker was lost (")
 
 
-class Raising:
-    """A tracker that breaks whatever it is told."""
-
-    def start(self, trial: TrialOutcome) -> None:
-        raise ValueError("planted")
-
-    def report(self, trial: str, report: EpochReport) -> None:
-        raise ValueError("planted")
-
-    def end(self, trial: TrialOutcome) -> None:
-        raise ValueError("planted")
-
-
 def test_callbacks_that_raise_cost_no_report(
     run: Callable[..., Searched], make_study: MakeStudy, tmp_path: Path
 ) -> None:
@@ -295,7 +280,7 @@ def test_callbacks_that_raise_cost_no_report(
     def refresh() -> None:
         raise ValueError("planted")
 
-    ended = run(make_study(space=space), tmp_path / "run", trackers=[Raising()], refresh=refresh)
+    ended = run(make_study(space=space), tmp_path / "run", refresh=refresh)
     assert {name: (t.outcome, len(t.reports)) for name, t in ended.trials.items()} == {
         "first": ("completed", EPOCHS),
         "t0001": ("completed", EPOCHS),

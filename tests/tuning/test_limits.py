@@ -126,7 +126,7 @@ def test_small_networks_share_a_gpu_and_a_large_one_has_it_for_itself(
     slots = Slots(workers, Rate(1e12, 1e12), Room(gpu_memory=gpu_memory, shares=SHARES))
     (tmp_path / "checkpoints").mkdir()
     ledger = Ledger(tmp_path / "trials.jsonl")
-    search(study, noise, samples_on_a_gpu, slots, tmp_path, ledger, [], lambda: None, lambda: False)
+    search(study, noise, samples_on_a_gpu, slots, tmp_path, ledger, lambda: None, lambda: False)
     ledger.close()
     trials = {trial.trial: trial for trial in read_trials(tmp_path / "trials.jsonl")}
     assert {trial.outcome for trial in trials.values()} == {"completed"}

@@ -204,7 +204,7 @@ def test_a_trial_whose_worker_was_killed_goes_on_from_the_store(
     slots = Slots(Workers(count=1, threads=1, gpus=0.0), Rate(1e12, 1e12))
     with ray_session(noise) as ref, pytest.MonkeyPatch.context() as patch:
         patch.setattr("r2search.tuning.engine.sharing", planting)
-        given: tuple[Any, ...] = (make_study(space=SPACE), noise, ref, slots, run_dir, ledger, [])
+        given: tuple[Any, ...] = (make_study(space=SPACE), noise, ref, slots, run_dir, ledger)
         search(*given, lambda: None, lambda: False, shelf)
     ledger.close()
     assert (run_dir / "killed-once").exists()

@@ -1,185 +1,180 @@
-"""Weights & Biases: one run a trial, in one group. The search only enqueues.
+"""Brings Weights & Biases to the state of a study's record, by the real SDK.
 
-A thread of ours owns the SDK, so that a slow or dead server costs the search nothing. Offline is
-the default: the runs lie in the run folder and `wandb sync` uploads them later.
+What is there already is asked of the server, never remembered: so a study that was half uploaded
+is completed, by whoever has its run folder. Everything here may block or raise; it runs in a
+process of its own (`follow`).
 """
 
-import base64
-import json
-import logging
 import os
-import queue
-import re
-import threading
-import urllib.request
-from collections.abc import Callable
-from functools import partial
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
-from urllib.error import HTTPError
 
 from r2search.config import Study
-from r2search.records import EpochReport, TrialOutcome
+from r2search.records import TrialOutcome
+from r2search.tuning.trackers.account import Session
+from r2search.tuning.trackers.views import Mark, sweep_config, table, view_run
 
-Mode = Literal["offline", "online"]
-
-CLOSE_TIMEOUT = 60.0  # seconds that a study waits at its end for the tracker
-ANSWER_TIMEOUT = 3.0  # seconds that the server has to answer before the search
-
-log = logging.getLogger(__name__)
+FINISH_S = 30  # that the end of a run may take to upload
+INIT_S = 20  # that the server may take to begin a run
 
 
-def choose_mode(asked: Mode) -> tuple[Mode, str]:
-    """The mode to track in, and why it is not the one that was asked for ("" when it is).
+class Mirror:
+    """One study at W&B (`online`), or in files that wait in the run folder (`offline`)."""
 
-    Online needs a login and a server that answers. Both are seen to before the first run: one
-    that fails to go online blocks for 15 s, and cannot go offline in the same process.
-    """
-    if asked == "offline":
-        return asked, ""
-    try:
-        from wandb.errors import Error
-        from wandb.sdk import wandb_setup
-        from wandb.sdk.lib import wbauth
-    except ImportError as error:
-        return "offline", f"wandb cannot be imported ({error}); install r2search[search]"
-    try:
-        url = wandb_setup.singleton().settings.base_url
-        # From the environment, .netrc or wandb's settings; asks neither a person nor the network.
-        login = wbauth.authenticate_session(
-            host=url, source="r2search", prompt=False, update_session=False
-        )
-    except (Error, ValueError) as error:
-        return "offline", f"the W&B login is not valid ({_one_line(error)})"
-    key = getattr(login, "api_key", None)
-    if key is None:
-        return "offline", f"no W&B login for {url} is known; run `wandb login`"
-    obstacle = _obstacle(url, key)
-    return ("offline", f"W&B at {url} {obstacle}") if obstacle else ("online", "")
-
-
-def _obstacle(url: str, key: str) -> str:
-    """Ask the server who we are: why it cannot be used, "" if it can."""
-    token = base64.b64encode(f"api:{key}".encode()).decode()
-    request = urllib.request.Request(
-        f"{url.rstrip('/')}/graphql",
-        data=json.dumps({"query": "query Viewer { viewer { id } }"}).encode(),
-        headers={"Content-Type": "application/json", "Authorization": f"Basic {token}"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT) as response:
-            viewer = json.load(response)["data"]["viewer"]
-    except HTTPError as error:
-        refused = error.code in (401, 403)
-        return "refuses the login; run `wandb login`" if refused else f"answers {error.code}"
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        return f"does not answer as it should ({_one_line(error)})"
-    return "" if viewer else "refuses the login; run `wandb login`"
-
-
-class WandbTracker:
-    """Implements `Tracker` by the wandb SDK."""
-
-    def __init__(self, study: Study, run_dir: Path, mode: Mode) -> None:
+    def __init__(self, session: Session, study: Study, group: str, run_dir: Path) -> None:
+        self._wandb = session.wandb
+        self._folder = session.folder
+        self._project = session.project
+        self._online = session.online
         self._study = study
-        self._dir = run_dir.resolve() / "wandb"
-        self._dir.mkdir(parents=True, exist_ok=True)
-        self._group = run_dir.resolve().name
-        self._mode = mode
-        self._runs: dict[str, Any] = {}  # touched by the thread alone
-        self._used = False
-        self.failures = 0  # calls of the SDK that raised; read after close
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
-        self._thread.start()
+        self._group = group
+        self._run_dir = run_dir
+        self._entity = os.environ.get("WANDB_ENTITY") or ""
+        self._open: dict[str, Any] = {}  # runs, by id
+        self._sent: dict[str, int] = {}  # their rows
+        self._there: dict[str, Mark] = {}  # ended runs, by id
+        self._summarized = -1  # bytes of the record that the summary run is of
+        self._sweep = ""
+        self._goes_on = False  # the sweep is known to be running
 
-    def start(self, trial: TrialOutcome) -> None:
-        past = list(trial.reports) if self._mode == "offline" else []  # a server has them
-        self._jobs.put(lambda: self._start(trial))
-        for report in past:
-            self.report(trial.trial, report)
+    @property
+    def sweep_path(self) -> str:
+        """ENTITY/PROJECT/sweeps/ID, as in the address of its page; "" while there is none."""
+        return f"{self._entity}/{self._project}/sweeps/{self._sweep}" if self._sweep else ""
 
-    def report(self, trial: str, report: EpochReport) -> None:
-        self._jobs.put(lambda: self._report(trial, report))
+    def missing(self, trials: Iterable[TrialOutcome]) -> list[str]:
+        """The trials of which W&B has not all."""
+        views = [view_run(self._study, self._group, trial) for trial in trials]
+        return [view.name for view in views if self._there.get(view.id) != view.mark]
 
-    def end(self, trial: TrialOutcome) -> None:
-        self._jobs.put(lambda: self._end(trial))
+    def look(self) -> None:
+        """Ask the server what it has of the study, and make its sweep if there is none."""
+        if not self._online:
+            return
+        api = self._wandb.Api()
+        self._entity = self._entity or api.default_entity
+        self._there, self._summarized = {}, -1
+        for run in self._runs(api):
+            self._sweep = self._sweep or run.sweep_name or ""
+            told = run.summary
+            self._summarized = max(self._summarized, told.get("record_bytes", -1))
+            if run.state in ("finished", "failed"):
+                rows = run.historyLineCount
+                self._there[run.id] = rows, told.get("outcome", ""), told.get("reason", "")
+        if not self._sweep:
+            config = sweep_config(self._study, self._group)
+            self._sweep = self._wandb.sweep(config, entity=self._entity, project=self._project)
+
+    def bring(self, trial: TrialOutcome) -> None:
+        """Bring the run of a trial to what the record says of it."""
+        view = view_run(self._study, self._group, trial)
+        if self._there.get(view.id) == view.mark:
+            return
+        run = self._open.get(view.id) or self._begin(view.id, view.name, view.job_type, view.config)
+        for step in range(self._sent[view.id], len(view.rows)):
+            run.log(view.rows[step], step=step)
+            self._sent[view.id] = step + 1
+        if view.ended:
+            run.config.update(view.outcome, allow_val_change=True)
+            run.summary.update(view.outcome | view.best)
+            self._end(view.id, failed=view.failed)
+            self._there[view.id] = view.mark
+
+    def bring_summary(self, trials: list[TrialOutcome], record_bytes: int) -> None:
+        """The run of the study itself: its bundle as an artifact, its trials as a table, its
+        report. Then its sweep is closed.
+
+        `record_bytes`: the length of the record that all this is of.
+        """
+        if self._summarized == record_bytes or not self._online:
+            return
+        id = f"{self._group}-summary"
+        run = self._begin(id, "summary", "search-summary", {})
+        columns, rows = table(self._study, trials)
+        run.summary["trials"] = self._wandb.Table(columns=columns, data=rows)
+        report = self._run_dir / "report.html"
+        if report.is_file():
+            run.summary["report"] = self._wandb.Html(report.read_text("utf-8"), inject=False)
+        if (self._run_dir / "bundle").is_dir():
+            artifact = self._wandb.Artifact(f"{self._group}-bundle", type="model")
+            artifact.add_dir(str(self._run_dir / "bundle"))
+            run.log_artifact(artifact, aliases=["best"]).wait(FINISH_S)
+        run.summary["record_bytes"] = record_bytes
+        self._end(id)
+        self._summarized = record_bytes
+        self._set_sweep_state("FINISHED")
+        self._goes_on = False
+
+    def forget(self) -> None:
+        """After an error: no run is open, and what W&B has is to be asked again."""
+        self._open.clear()
+        self._wandb.teardown()
 
     def close(self) -> None:
-        self._jobs.put(None)
-        self._thread.join(CLOSE_TIMEOUT)
-        if self._thread.is_alive():
-            log.warning("wandb did not finish in %.0f s; the study goes on", CLOSE_TIMEOUT)
+        """End the runs of trials that have not ended, and the SDK."""
+        for id in list(self._open):
+            self._end(id, failed=True)
+        self._wandb.teardown()
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._attempt(job)
-        for run in self._runs.values():
-            self._attempt(partial(run.finish, exit_code=1))
-        if self._used:
-            self._attempt(lambda: _import_wandb(self._dir).teardown())
-
-    def _attempt(self, job: Callable[[], None]) -> None:
+    def _runs(self, api: Any) -> list[Any]:
+        """Those of the study that the server has."""
+        runs = api.runs(f"{self._entity}/{self._project}", {"group": self._group}, lazy=False)
         try:
-            job()
-        except Exception as error:
-            self.failures += 1
-            log.warning("wandb: %s; the search goes on", _one_line(error))
+            return list(runs)
+        except ValueError as error:
+            if "Could not find project" in str(error):
+                return []  # its first sweep makes it
+            raise
 
-    def _start(self, trial: TrialOutcome) -> None:
-        wandb = _import_wandb(self._dir)
-        self._used = True
-        run = wandb.init(
-            id=re.sub(r"[^A-Za-z0-9_.-]", "-", f"{self._group}-{trial.trial}"),
-            name=trial.trial,
-            project="r2search",
+    def _begin(self, id: str, name: str, job_type: str, config: dict[str, Any]) -> Any:
+        """Begin a run, or take it up where the server has it."""
+        for old in (self._folder / "wandb").glob(f"*run-*-{id}"):
+            shutil.rmtree(old)
+        if self._online and not self._goes_on:
+            self._set_sweep_state("RUNNING")
+            self._goes_on = True
+        run = self._wandb.init(
+            id=id,
+            name=name,
+            entity=self._entity or None,
+            project=self._project,
             group=self._group,
-            job_type="baseline" if trial.baseline else "trial",
-            config=trial.config,
-            mode=self._mode,
-            dir=str(self._dir.parent),
+            job_type=job_type,
+            config=config,
+            mode="online" if self._online else "offline",
+            dir=str(self._folder),
             reinit="create_new",
             resume="allow",
-            settings=wandb.Settings(
+            settings=self._wandb.Settings(
+                sweep_id=self._sweep or None,
                 console="off",
                 silent=True,
                 symlink=False,
+                host="",
                 x_disable_stats=True,
                 x_disable_meta=True,
+                x_disable_machine_info=True,
+                x_save_requirements=False,
                 disable_git=True,  # a remote's address may hold a password
-                finish_timeout=30,
+                disable_code=True,
+                init_timeout=INIT_S,
+                finish_timeout=FINISH_S,
+                finish_timeout_raises=True,
             ),
         )
+        self._open[id], self._sent[id] = run, run.starting_step
         run.define_metric("*", step_metric="epoch")
-        self._runs[trial.trial] = run
+        return run
 
-    def _report(self, trial: str, report: EpochReport) -> None:
-        if trial in self._runs:
-            self._runs[trial].log({"epoch": report.epoch, **report.metrics})
+    def _end(self, id: str, *, failed: bool = False) -> None:
+        self._open.pop(id).finish(exit_code=int(failed))
 
-    def _end(self, trial: TrialOutcome) -> None:
-        run = self._runs.pop(trial.trial, None)
-        if run is None:
-            return
-        best = trial.best(self._study.metric.name, self._study.metric.goal)
-        run.summary["outcome"] = trial.outcome  # W&B itself knows only finished and failed
-        run.summary["reason"] = trial.reason
-        if best is not None:
-            run.summary[f"best/{self._study.metric.name}"] = best.metrics[self._study.metric.name]
-            run.summary["best/epoch"] = best.epoch
-        run.finish(exit_code=int(trial.failed))
+    def _set_sweep_state(self, state: Literal["RUNNING", "FINISHED"]) -> None:
+        """No agent serves the sweep, so none but us says whether it goes on."""
+        from wandb.apis.public.sweeps import _get_sweep_state, _set_sweep_state
 
-
-def _import_wandb(directory: Path) -> Any:
-    """wandb, told to keep everything inside `directory`, the `wandb` folder of a run folder."""
-    os.environ["WANDB_DIR"] = str(directory.parent)  # both make their own folder `wandb` there
-    os.environ["WANDB_CACHE_DIR"] = str(directory.parent)
-    os.environ["WANDB_DATA_DIR"] = str(directory)
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb
-
-    return wandb
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        api, where = self._wandb.Api(), {"entity": self._entity, "project": self._project}
+        if _get_sweep_state(api, self._sweep, **where) != state:
+            _set_sweep_state(api, self._sweep, state, **where)
