@@ -48,6 +48,7 @@ parameters:
       epoch_pixels: {{value: 20480}}
       dtype: {{value: float32}}
   inference: {{parameters: {{tile: {{value: 64}}, overlap: {{value: 0}}}}}}
+  model.dropout: {{min: 0.0, max: 0.01}} # no two configs are alike
 baselines:
   steady: {{train.lr: 0.000001}}
 """

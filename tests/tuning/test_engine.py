@@ -70,6 +70,7 @@ parameters:
     parameters:
       tile: {{value: 64}}
       overlap: {{value: 0}}
+  model.dropout: {{min: 0.0, max: 0.01}} # no two configs are alike
 baselines:
   steady: {{train.lr: {IDLE:f}}}
 """
