@@ -27,6 +27,9 @@ from r2search.space import load_study
 from r2search.weights import read_facts, read_weights, save_weights
 
 ROOT = Path(__file__).parents[1]
+# pydicom remarks on values that it reads all the same.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+
 Make = Callable[..., Path]
 
 # 20,000 inputs in all; the same ones at every run, so that a failure stays one.
