@@ -7,7 +7,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from r2search import __version__, flags, manual, manual_jobs, settings, submitting
-from r2search.config import DataConfig, Misuse, Study, TrialConfig, hint
+from r2search.config import Misuse, Study, hint
 from r2search.storage import StorageError, check_url, is_url
 
 
@@ -94,11 +95,9 @@ def _tune(options: argparse.Namespace) -> int:
 
     where = options.resume or options.out or ""
     given = None if options.resume else load_study(options.space, settings.assignments(options))
-    try:
+    with _installed():
         from r2search.remote import RemoteRun
         from r2search.study import run_study
-    except ModuleNotFoundError as error:
-        raise _needs(error) from None
     run = partial(
         run_study,
         tracking=options.wandb,
@@ -143,10 +142,8 @@ def _train(options: argparse.Namespace) -> int:
                 f"{hint(options.baseline, list(study.baselines))}"
             )
         study = load_study(options.space, study.baselines[options.baseline].overrides | given)
-    try:
+    with _installed():
         from r2search.single import train_one
-    except ModuleNotFoundError as error:
-        raise _needs(error) from None
     out = Path(options.out) if options.out else _new_run_dir(f"{study.name}-train")
     return exit_code(train_one(study, out, command=options.command_line))
 
@@ -162,10 +159,8 @@ def _preview(options: argparse.Namespace) -> int:
     from r2search.space import load_study
 
     study = load_study(options.space, settings.assignments(options))
-    try:
+    with _installed():
         from r2search.previewing import preview_study
-    except ModuleNotFoundError as error:
-        raise _needs(error) from None
     return preview_study(study, Console())
 
 
@@ -200,11 +195,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    try:
+    with _installed("the web page needs", "serve"):
         from r2search.serving.server import serve_bundle
         from r2search.serving.uploads import Limits
-    except ModuleNotFoundError as error:
-        raise _needs(error, "the web page needs", "serve") from None
     return serve_bundle(
         Path(options.bundle),
         options.host,
@@ -217,19 +210,15 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    try:
+    with _installed():
         from r2search.reporting import report_runs
-    except ModuleNotFoundError as error:
-        raise _needs(error) from None
     out = Path(options.out) if options.out else None
     return report_runs([Path(run) for run in options.run_dir], out, Console())
 
 
 def _sync(options: argparse.Namespace) -> int:
-    try:
+    with _installed():
         from r2search.tracking import sync_study
-    except ModuleNotFoundError as error:
-        raise _needs(error) from None
     return sync_study(options.folder, Console())
 
 
@@ -237,33 +226,7 @@ def _check(options: argparse.Namespace) -> int:
     from r2search.checking import check_data
 
     out = Path(options.out) if options.out else None
-    return check_data(_data_config(options), Console(), out)
-
-
-def _data_config(options: argparse.Namespace) -> DataConfig:
-    """The data of a check: as the space file has it, else by default, with PATH and flags over it.
-
-    The reader is to be guessed where neither names one that reads a folder.
-    """
-    from r2search.checking import GUESS
-    from r2search.data import POOL, SYNTHETIC
-    from r2search.grammar import config_with, convert, require_setting
-    from r2search.space import load_study
-    from r2search.spacefile import Source
-
-    options.data, source = options.path, Source(file="--set")
-    given = settings.assignments(options)
-    for key, value in given.items():
-        require_setting(key, value, key, source)
-        if not key.startswith("data.") or (key == "data.pool" and value):
-            raise source.error(key, f"got {value!r}; how one folder is read is all that can be set")
-    if options.space:
-        data = load_study(options.space, given).fixed.data
-    else:
-        fixed = {key: convert(key, value, key, source) for key, value in given.items()}
-        data = config_with(TrialConfig(), fixed, source).data
-    named = "data.reader" in given or (options.space and data.reader not in {POOL, *SYNTHETIC})
-    return data if named else data.model_copy(update={"reader": GUESS})
+    return check_data(settings.data_to_check(options), Console(), out)
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -277,10 +240,8 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _simulate(options: argparse.Namespace) -> int:
     given, variants = settings.assignments(options), settings.variants(options)
-    try:
+    with _installed():
         from r2search.simulating import simulate_studies
-    except ModuleNotFoundError as error:
-        raise _needs(error) from None
     return simulate_studies(
         Path(options.curves),
         options.space,
@@ -297,11 +258,14 @@ def _new_run_dir(name: str) -> Path:
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _needs(
-    error: ModuleNotFoundError, what: str = "searching and training need", extra: str = "search"
-) -> Misuse:
-    install = f"pip install -c constraints.txt '.[{extra}]'"
-    return Misuse(f"{error.name} is not installed; {what} {install}")
+@contextmanager
+def _installed(what: str = "searching and training need", extra: str = "search") -> Iterator[None]:
+    """Misuse that names the extra to install when an import in here fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        install = f"pip install -c constraints.txt '.[{extra}]'"
+        raise Misuse(f"{error.name} is not installed; {what} {install}") from None
 
 
 COMMANDS: dict[str, flags.Command] = {

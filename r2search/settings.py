@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from r2search.config import BudgetConfig, Misuse, Study
+from r2search.config import BudgetConfig, DataConfig, Misuse, Study, TrialConfig
 from r2search.strict import parse_duration
 
 BUDGETS = ("time", "trials", "flops")  # flags, and fields of `budget`
@@ -142,3 +142,29 @@ def pair(flag: str, item: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(text)
     except yaml.YAMLError:
         raise Misuse(f"{flag} {item}: the value is not YAML; put it in quotes") from None
+
+
+def data_to_check(options: argparse.Namespace) -> DataConfig:
+    """The data of a check: as the space file has it, else by default, with PATH and flags over it.
+
+    The reader is to be guessed where neither names one that reads a folder.
+    """
+    from r2search.checking import GUESS
+    from r2search.data import POOL, SYNTHETIC
+    from r2search.grammar import config_with, convert, require_setting
+    from r2search.space import load_study
+    from r2search.spacefile import Source
+
+    options.data, source = options.path, Source(file="--set")
+    given = assignments(options)
+    for key, value in given.items():
+        require_setting(key, value, key, source)
+        if not key.startswith("data.") or (key == "data.pool" and value):
+            raise source.error(key, f"got {value!r}; how one folder is read is all that can be set")
+    if options.space:
+        data = load_study(options.space, given).fixed.data
+    else:
+        fixed = {key: convert(key, value, key, source) for key, value in given.items()}
+        data = config_with(TrialConfig(), fixed, source).data
+    named = "data.reader" in given or (options.space and data.reader not in {POOL, *SYNTHETIC})
+    return data if named else data.model_copy(update={"reader": GUESS})

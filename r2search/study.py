@@ -88,24 +88,11 @@ def _run(
     evidence: Evidence,
 ) -> dict[str, Any]:
     """The study in its folder, from the first event to the summary."""
-    with (
-        Interrupt() as interrupt,
-        screen,
-        showing(run_dir, tracking, screen.note) as shown,
-    ):
+    follower = showing(run_dir, tracking, screen.note)
+    with Interrupt() as interrupt, screen, follower as shown:
         show = shower(study, samples, ledger, screen)
         show("starting")
-        done = _search(
-            study,
-            samples,
-            run_dir,
-            ledger,
-            interrupt,
-            screen,
-            show,
-            remote,
-            evidence,
-        )
+        done = _search(study, samples, run_dir, ledger, interrupt, screen, show, remote, evidence)
         facts["tracking"] = shown.facts(list(ledger.trials))
         facts["hardware"] |= describe_slots(done.slots)
         searched = ledger.searched()

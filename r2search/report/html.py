@@ -191,7 +191,6 @@ def _facts(summary: Summary) -> Html:
         of = f" (subjects: {len(people[name])})" if people.get(name) else ""
         about_data[name] = f"{number_of} images{of}"
     about_data["fingerprint"] = (data.get("fingerprint") or "n/a")[:16]
-    waiting = len(tracking.get("not_uploaded") or ())
     searched = part(summary, "search")
     if searched.get("rungs"):
         searched = searched | {"rungs": ", ".join(map(str, searched["rungs"])) + " epochs"}
@@ -202,7 +201,7 @@ def _facts(summary: Summary) -> Html:
         "training FLOPs": f"{time['train_flops']:.2g}" if time.get("train_flops") else "n/a",
         "validation, all workers": duration(time.get("validate_s")),
         "goodput": f"{percent(time.get('goodput'))} of worker time",
-        "W&B": f"{tracking.get('mode') or 'n/a'}, {waiting} runs not uploaded",
+        "W&B": tracking.get("mode") or "n/a",
     }
     if summary.get("optimism") is not None:
         about_time["validation minus test"] = number(summary["optimism"])
