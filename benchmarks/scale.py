@@ -39,12 +39,11 @@ from r2search.data.samples import rng_for
 from r2search.environment import machine, revision, versions
 from r2search.finish import write_json
 from r2search.models.cost import Rate
-from r2search.records import EpochReport
+from r2search.records import CHECKPOINTS, EpochReport
 from r2search.space import load_study
 from r2search.train.trainer import TrainingState
 from r2search.tuning import engine
 from r2search.tuning.callback import StudyCallback
-from r2search.tuning.checkpoints import CHECKPOINTS
 from r2search.tuning.engine import ray_session, search
 from r2search.tuning.events import Ledger
 from r2search.tuning.proposals import Proposals

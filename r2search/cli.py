@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from r2search import __version__, flags, manual, manual_jobs, settings, submitting
+from r2search import __version__, flags, manual, manual_jobs, manual_networks, settings, submitting
 from r2search.config import Misuse, Study, hint
 from r2search.storage import StorageError, check_url, is_url
 
@@ -216,6 +216,12 @@ def _report(options: argparse.Namespace) -> int:
     return report_runs([Path(run) for run in options.run_dir], out, Console())
 
 
+def _runs(options: argparse.Namespace) -> int:
+    with _installed():
+        from r2search.housekeeping import show_runs
+    return show_runs(Path(options.folder), Console(), clean=options.clean, yes=options.yes)
+
+
 def _sync(options: argparse.Namespace) -> int:
     with _installed():
         from r2search.tracking import sync_study
@@ -273,11 +279,12 @@ COMMANDS: dict[str, flags.Command] = {
     "preview": (_preview, flags.add_preview, *manual.PREVIEW),
     "train": (_train, flags.add_train, *manual.TRAIN),
     "report": (_report, flags.add_report, *manual.REPORT),
-    "predict": (_predict, flags.add_predict, *manual.PREDICT),
-    "export": (_export, flags.add_export, *manual.EXPORT),
+    "predict": (_predict, flags.add_predict, *manual_networks.PREDICT),
+    "export": (_export, flags.add_export, *manual_networks.EXPORT),
+    "runs": (_runs, flags.add_runs, *manual.RUNS),
     "sync": (_sync, flags.add_sync, *manual.SYNC),
-    "evaluate": (_evaluate, flags.add_evaluate, *manual.EVALUATE),
-    "serve": (_serve, flags.add_serve, *manual.SERVE),
+    "evaluate": (_evaluate, flags.add_evaluate, *manual_networks.EVALUATE),
+    "serve": (_serve, flags.add_serve, *manual_networks.SERVE),
     "data check": (_check, flags.add_check, *manual.CHECK),
     "data fetch": (_fetch, flags.add_fetch, *manual.FETCH),
     "simulate": (_simulate, flags.add_simulate, *manual.SIMULATE),

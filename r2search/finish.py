@@ -17,7 +17,7 @@ from r2search.config import Study, TrialConfig
 from r2search.data.prepare import fit_preparation
 from r2search.data.samples import Sample, SampleSet
 from r2search.models.unet import build_model
-from r2search.records import TrialOutcome
+from r2search.records import CHECKPOINTS, TrialOutcome
 from r2search.report.card import model_card
 from r2search.report.html import write_report
 from r2search.report.pictures import errors, legend_of, overlay, sheet
@@ -200,7 +200,7 @@ def restore(run_dir: Path, trial: TrialOutcome, samples: SampleSet) -> Predictor
     """The network of a trial's best epoch, ready to predict on this machine."""
     config = TrialConfig.model_validate(trial.config)
     model = build_model(config.model)
-    weights, _ = read_weights(run_dir / "checkpoints" / trial.trial / WEIGHTS)
+    weights, _ = read_weights(run_dir / CHECKPOINTS / trial.trial / WEIGHTS)
     model.load_state_dict(weights)
     hardware = detect(config.train)
     apply(hardware)
@@ -229,7 +229,7 @@ def export(trained: Trained, best: TrialOutcome, summary: dict[str, Any], previe
         "synthetic": trained.samples.synthetic,
         "versions": summary["versions"],
     }
-    weights_path = trained.run_dir / "checkpoints" / best.trial / WEIGHTS
+    weights_path = trained.run_dir / CHECKPOINTS / best.trial / WEIGHTS
     export_bundle(trained.run_dir / "bundle", weights_path, facts, model_card(summary), preview)
 
 

@@ -105,12 +105,8 @@ def add_train(command: argparse.ArgumentParser) -> None:
 
 def add_report(command: argparse.ArgumentParser) -> None:
     command.add_argument("run_dir", nargs="+", metavar="RUN", help="run folders of studies")
-    command.add_argument(
-        "-o",
-        "--out",
-        metavar="FILE",
-        help="the page (default: RUN/report.html; of several runs comparison.html)",
-    )
+    page = "the page (default: RUN/report.html; of several runs comparison.html)"
+    command.add_argument("-o", "--out", metavar="FILE", help=page)
 
 
 def add_predict(command: argparse.ArgumentParser) -> None:
@@ -181,6 +177,12 @@ def add_serve(command: argparse.ArgumentParser) -> None:
     ):
         help = f"{about} (default: {default})"
         limits.add_argument(flag, type=count(1), metavar="N", default=default, help=help)
+
+
+def add_runs(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", nargs="?", default="runs", help="default: %(default)s")
+    command.add_argument("--clean", action="store_true", help="remove old checkpoints")
+    command.add_argument("--yes", action="store_true", help="do not ask before")
 
 
 def add_sync(command: argparse.ArgumentParser) -> None:

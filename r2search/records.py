@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 RECORD = "trials.jsonl"  # of a run folder
+CHECKPOINTS = "checkpoints"  # of a run folder: one folder a trial
 FORMAT = 2  # of trials.jsonl and summary.json; raised when a reader must know the difference
 
 Outcome = Literal["completed", "stopped", "failed", "infeasible", "interrupted"]

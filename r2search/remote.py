@@ -11,12 +11,11 @@ from typing import Self
 
 from r2search.bundle import CONFIG, WEIGHTS
 from r2search.config import Misuse, Study
-from r2search.records import RECORD
+from r2search.records import CHECKPOINTS, RECORD
 from r2search.scratch import shared_path
 from r2search.selection import incumbent
 from r2search.storage import Storage, StorageError
 from r2search.storage.lease import Lease
-from r2search.tuning.checkpoints import CHECKPOINTS
 from r2search.tuning.events import Ledger
 from r2search.tuning.results import NAMES, bring
 from r2search.tuning.shelf import StoreShelf

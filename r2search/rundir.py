@@ -11,26 +11,31 @@ from r2search.config import Misuse, Study
 from r2search.data.samples import SampleSet
 from r2search.environment import machine, revision, versions
 from r2search.finish import write_json
-from r2search.records import FORMAT, RECORD
+from r2search.records import CHECKPOINTS, FORMAT, RECORD
 from r2search.space import dump_study
 from r2search.tuning.budget import search_seconds
 from r2search.tuning.events import Ledger
 
 
-def claim(run_dir: Path, resume: bool = False) -> Path:
+def claim(run_dir: Path, resume: bool = False, *, remote: bool = False) -> Path:
     """Make the run folder; Misuse when something is in it already.
 
-    `resume`: it must hold the record of a study.
+    `resume`: it must hold the record of a study, and its checkpoints, unless these are `remote`.
     """
     run_dir = run_dir.resolve()
     if resume:
         if not (run_dir / RECORD).is_file():
             raise Misuse(f"--resume {run_dir}: holds no {RECORD}; name the folder of a study")
+        if not remote and not (run_dir / CHECKPOINTS).is_dir():
+            raise Misuse(
+                f"--resume {run_dir}: its checkpoints are gone, as by `r2search runs --clean`; "
+                "begin a new study with its trials as evidence, by --warm-start"
+            )
         return run_dir
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise Misuse(f"--out {run_dir}: not an empty folder; name a new one")
     try:
-        (run_dir / "checkpoints").mkdir(parents=True)
+        (run_dir / CHECKPOINTS).mkdir(parents=True)
     except OSError as error:
         raise Misuse(f"--out {run_dir}: cannot be made ({error.strerror}); name another") from None
     return run_dir

@@ -10,7 +10,7 @@ from r2search.config import Study, TrialConfig
 from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.models.cost import model_cost
-from r2search.records import RECORD
+from r2search.records import CHECKPOINTS, RECORD
 from r2search.report.ending import print_summary
 from r2search.rundir import claim, open_run
 from r2search.space import trial_config
@@ -101,7 +101,7 @@ def _train(
 ) -> None:
     """Train to the end or to a signal; the best epoch's weights go to disk."""
     metric = study.metric
-    weights_path = run_dir / "checkpoints" / TRIAL / WEIGHTS
+    weights_path = run_dir / CHECKPOINTS / TRIAL / WEIGHTS
     weights_path.parent.mkdir()
     while len(ledger.trials[TRIAL].reports) < study.budget.max_epochs:
         if interrupt.signal is not None:

@@ -57,7 +57,7 @@ def run_study(
     require_something_to_search(study)
     study, samples = prepare(study)
     evidence, remarks = gather(study, warm_start, samples.fingerprint)
-    run_dir = claim(run_dir, resume)
+    run_dir = claim(run_dir, resume, remote=remote is not None)
     with hold(run_dir):
         try:
             with closing(open_ledger(run_dir, samples)) as ledger:

@@ -19,9 +19,9 @@ PACKAGE = ROOT / "r2search"
 # is one unit, like a folder, and may import within itself.
 ROWS = """
 launch
-cli flags settings manual manual_jobs submitting
+cli flags settings manual manual_networks manual_jobs submitting
 serving
-previewing reporting
+previewing reporting housekeeping
 study finish single rundir remote progress tracking, predicting inputs outputs pace, fetching, \
 checking, simulating, exporting
 report, tuning

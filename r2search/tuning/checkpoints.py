@@ -23,7 +23,6 @@ from r2search.storage.twin import Twin
 from r2search.train.trainer import TrainingState
 from r2search.weights import read_facts, read_weights, save_weights
 
-CHECKPOINTS = "checkpoints"  # of a run folder: one folder a trial
 FORMAT = 2  # of a state
 EVERY_S = 60.0  # between two states of a trial
 STATES = "state-*.safetensors"

@@ -14,12 +14,12 @@ from ray import tune
 from r2search.config import Study, TrialConfig
 from r2search.data.patches import resized_shape
 from r2search.data.samples import SampleSet
+from r2search.records import CHECKPOINTS
 from r2search.scratch import own_scratch
 from r2search.storage import Storage
 from r2search.storage.stop import StopMark
 from r2search.tuning.budget import Plan, Validated, plan_trial
 from r2search.tuning.callback import StudyCallback
-from r2search.tuning.checkpoints import CHECKPOINTS
 from r2search.tuning.events import Ledger
 from r2search.tuning.optuna_view import OptunaView
 from r2search.tuning.resources import Workers

@@ -17,7 +17,7 @@ from ray import tune
 
 from r2search.config import TrialConfig
 from r2search.data.samples import SampleSet
-from r2search.records import EpochReport, Outcome
+from r2search.records import CHECKPOINTS, EpochReport, Outcome
 from r2search.scratch import shared_scratch
 from r2search.storage import Storage, StorageError
 from r2search.storage.stop import watch_stop
@@ -25,7 +25,7 @@ from r2search.storage.twin import Twin
 from r2search.train.hardware import apply, detect, return_freed_memory
 from r2search.train.micro_batches import halved, is_out_of_memory
 from r2search.train.trainer import Trainer
-from r2search.tuning.checkpoints import CHECKPOINTS, EVERY_S, Best, TrialCheckpoints
+from r2search.tuning.checkpoints import EVERY_S, Best, TrialCheckpoints
 from r2search.tuning.memory_guard import MemoryGuard
 
 LOOK_S = 0.5  # between looks whether the study ends
