@@ -13,7 +13,9 @@ from starlette.types import Receive, Scope, Send
 
 from r2search.serving import connections
 
-MUCH = 50_000_000  # bytes: more than the system keeps for a client that does not read
+# Bytes: more than the system keeps for a client that does not read. They are sent in pieces, as
+# the files of an answer are: one that is read in time begins the wait anew.
+MUCH, PIECE = 50_000_000, 250_000
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -21,8 +23,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["path"] == "/slow":
         await asyncio.sleep(1.0)
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    body = bytes(MUCH) if scope["path"] == "/much" else b"ok"
-    await send({"type": "http.response.body", "body": body})
+    if scope["path"] == "/much":
+        for _ in range(MUCH // PIECE):
+            await send({"type": "http.response.body", "body": bytes(PIECE), "more_body": True})
+    await send({"type": "http.response.body", "body": b"ok"})
 
 
 @pytest.fixture
@@ -89,6 +93,7 @@ def test_an_answer_that_nobody_reads_ends_the_connection(port: int) -> None:
 def test_an_answer_that_is_read_slowly_arrives(port: int) -> None:
     with connected(port, HEAD % b"/much") as connection:
         got = 0
-        while got < MUCH:
-            got += len(connection.recv(5_000_000))
-            time.sleep(0.02)
+        while part := connection.recv(1_000_000):
+            got += len(part)
+            time.sleep(0.01)
+        assert got > MUCH
