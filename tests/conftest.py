@@ -62,12 +62,12 @@ def make_bundle() -> Callable[..., Path]:
     from r2search.models.unet import build_model
     from r2search.weights import save_weights
 
-    def make(root: Path, seed: int = 0, **changes: Any) -> Path:
+    def make(root: Path, seed: int = 0, preview: bytes = b"preview", **changes: Any) -> Path:
         given = bundle_facts(**changes)
         weights_path = root / WEIGHTS
         root.mkdir(parents=True, exist_ok=True)
         save_weights(weights_path, build_model(given["config"].model, seed=seed).state_dict(), {})
-        export_bundle(root / "bundle", weights_path, given, "# card\n", b"preview")
+        export_bundle(root / "bundle", weights_path, given, "# card\n", preview)
         return root / "bundle"
 
     return make

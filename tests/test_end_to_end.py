@@ -108,8 +108,8 @@ def test_a_study_ends_well(tiny: Run) -> None:
 
 def test_it_leaves_the_whole_run_folder(tiny: Run) -> None:
     names = (
-        "bundle checkpoints environment.json report.html space.yaml study.journal summary.json "
-        "trials.jsonl wandb"
+        "bundle checkpoints environment.json pictures report.html space.yaml study.journal "
+        "summary.json trials.jsonl wandb"
     )
     shown = {path.name for path in tiny.folder.iterdir()} - {".lock"}
     assert sorted(shown) == names.split()
@@ -123,7 +123,7 @@ def test_its_summary_has_every_key_and_says_completed(tiny: Run) -> None:
     summary = tiny.summary
     assert list(summary) == KEYS
     assert (summary["status"], summary["signal"]) == ("completed", None)
-    later = {"confirmed", "signal"}
+    later = {"confirmed", "front", "signal"}
     assert {key for key, value in summary.items() if value is None} == later
 
 

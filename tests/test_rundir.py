@@ -39,6 +39,7 @@ def test_only_a_folder_with_a_record_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match=rf"--resume {tmp_path}: holds no {RECORD}; name the folder"):
         claim(tmp_path, resume=True)
     (tmp_path / RECORD).touch()
+    (tmp_path / "checkpoints").mkdir()
     assert claim(tmp_path, resume=True) == tmp_path
 
 

@@ -84,6 +84,7 @@ def test_a_search_that_breaks_goes_on_from_its_record(
 
 
 def test_a_study_that_is_not_resumed_finds_its_folder_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
     ledger = Ledger(tmp_path / "trials.jsonl")
     for name in ("t0001", "t0002"):
         facts: dict[str, Any] = {"overrides": {}, "config": {}, "cost": {}}
@@ -94,7 +95,7 @@ def test_a_study_that_is_not_resumed_finds_its_folder_as_it_was(tmp_path: Path) 
     study = load_study("quick.yaml", STUDY)
     with pytest.raises(Misuse, match="its trials are done"):
         run_study(study, tmp_path, tracking="disabled", resume=True)
-    assert {path.name for path in tmp_path.iterdir()} <= {"trials.jsonl", ".lock"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"trials.jsonl", ".lock", "checkpoints"}
 
 
 def test_a_search_that_breaks_again_and_again_keeps_its_result(

@@ -27,7 +27,7 @@ def organs(
 ) -> Iterator[Server]:
     """Of two foreground classes, trained on synthetic images, with a sample picture."""
     root = tmp_path_factory.mktemp("several")
-    bundle = make_bundle(root, SEED, config=several, synthetic=True)
-    (bundle / "preview.png").write_bytes(encoded(noise()))
+    preview = encoded(noise())
+    bundle = make_bundle(root, SEED, config=several, synthetic=True, preview=preview)
     with serving(bundle, root / "scratch", *MANY) as server:
         yield server
