@@ -210,7 +210,9 @@ def test_a_study_runs_on_the_cluster_to_its_end(study: Followed) -> None:
 
 
 def test_submitting_says_what_was_sent_and_how_to_go_on(study: Followed, head: Head) -> None:
-    assert re.search(r"sent \d+ files, \d+ KiB: code and space file, no data", study.submitted)
+    assert re.search(
+        r"sent \d+ files, [\d.]+ [KM]iB: code and space file, no data", study.submitted
+    )
     for action in ("follow", "status", "stop", "fetch"):
         command = f"python launch/submit.py {action} {study.name} --address {head.address}"
         assert command in study.submitted
@@ -236,7 +238,7 @@ def test_the_results_come_back_and_predict(study: Followed, head: Head, tmp_path
     out = tmp_path / "fetched"
     code, said = head.run("fetch", study.name, "--out", str(out))
     assert code == 0, said
-    assert sorted(path.name for path in out.iterdir()) == sorted([*NAMES, "bundle"])
+    assert sorted(path.name for path in out.iterdir()) == sorted([*NAMES, "bundle", "pictures"])
     for path in out.rglob("*"):
         if path.is_file():
             assert str(path) in said
@@ -255,7 +257,7 @@ def test_a_study_on_the_cluster_is_extended_by_its_run_folder_alone(
     words = f"--resume {study.run_dir} --time +3m --trials +1 --wandb disabled".split()
     code, said = head.run(*words)
     assert code == 0, said
-    assert re.search(r"sent \d+ files, \d+ KiB: code, no data", said)
+    assert re.search(r"sent \d+ files, [\d.]+ [KM]iB: code, no data", said)
     assert name_of(said).startswith(f"{study.run_dir.name}-")
     assert record.read_text().startswith(before)
     summary = json.loads((study.run_dir / "summary.json").read_text())
