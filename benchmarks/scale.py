@@ -167,7 +167,7 @@ def through_ray(study: Study) -> None:
         (Path(folder) / CHECKPOINTS).mkdir()
         with closing(Ledger(Path(folder) / "trials.jsonl")) as ledger:
             never = bool  # that is False: the search is not to stop
-            search(study, samples, ref, SLOTS, Path(folder), ledger, [], lambda: None, never)
+            search(study, samples, ref, SLOTS, Path(folder), ledger, lambda: None, never)
             failed = [trial.reason for trial in ledger.trials.values() if trial.failed]
             if failed:
                 raise SystemExit(f"{len(failed)} trials failed: {failed[0]}")

@@ -17,6 +17,11 @@ r2search, with the first number of workers: the smaller of both tables' ratios. 
 come to the target in half of its studies, the whole time stands for it, and the peer is listed
 under `ratio_at_least`: the true ratio is larger.
 
+Syne Tune brings hundreds of megabytes and is no dependency of r2search, not even of its tests:
+    pip install -c constraints.txt syne-tune==0.16.0 huggingface_hub s3fs fastparquet
+(the last three it does not name itself), best in an environment of its own; or
+`--leave-out syne_tune`.
+
 A study's result is kept beside the JSON (FILE.parts), so that the command may be stopped and
 continued; remove that folder after a change of the searches.
 """
@@ -31,6 +36,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -220,10 +226,12 @@ def _whole(seconds: float) -> str:
 
 def main() -> None:
     options = parse()
-    parts = options.json.with_name(f"{options.json.name}.parts")
-    parts.mkdir(parents=True, exist_ok=True)
     first = options.workers[0]
     kept = [name for name in SEARCHES if name not in options.leave_out]
+    if "syne_tune" in kept and find_spec("syne_tune") is None:
+        raise SystemExit("syne_tune is not installed: see --help, or --leave-out syne_tune")
+    parts = options.json.with_name(f"{options.json.name}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
     wanted = [
         (space, name, workers)
         for space in options.spaces
