@@ -237,11 +237,13 @@ class StudyCallback(Callback):
             self._dropped.add(trial.trial)
             if trial.trial in lying:
                 self._shelf.drop(trial.trial)
-        ended = [trial for trial in trials if trial.outcome]
+        # Of thousands of trials only these few have anything to be kept.
+        there = [self._ledger.trials[name] for name in lying if name in self._ledger.trials]
+        ended = [trial for trial in there if trial.outcome]
         ranked = ranking(ended, metric.name, metric.goal)
         kept = {trial.trial for trial in ranked[:KEPT_CHECKPOINTS]}
         kept |= {trial.trial for trial in ranked if trial.baseline}
-        for trial in (trial for trial in ended if trial.trial in lying):
+        for trial in ended:
             name, files = trial.trial, lying[trial.trial]
             if trial.may_go_on and name not in self._dropped:
                 if name not in kept and WEIGHTS in files:
