@@ -18,6 +18,7 @@ from r2search.config import Study
 JOURNAL = "study.journal"  # of a run folder
 ENVIRONMENT = "OPTUNA_STORAGE"  # as Optuna's own command line has it
 
+OURS = "r2search"  # attribute of a study that may be told anew; nobody else's is removed
 TIMEOUT_S = 10  # of a connection to a database
 
 log = logging.getLogger(__name__)
@@ -73,12 +74,16 @@ def _create(study: Study, run_dir: Path, url: str | None) -> optuna.Study:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=slow)
         name = run_dir.name
         if name in optuna.get_all_study_names(storage):
+            if OURS not in optuna.load_study(study_name=name, storage=storage).user_attrs:
+                raise ValueError(f"holds another study named {name}; name another run folder")
             optuna.delete_study(study_name=name, storage=storage)
     else:
         path, name = run_dir / JOURNAL, study.name
         path.unlink(missing_ok=True)
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-    return optuna.create_study(directions=directions(study), study_name=name, storage=storage)
+    made = optuna.create_study(directions=directions(study), study_name=name, storage=storage)
+    made.set_user_attr(OURS, study.name)
+    return made
 
 
 def _without_secrets(text: str) -> str:

@@ -116,6 +116,18 @@ def test_a_database_has_the_studies_of_several_runs_by_their_folders(
     assert not (tmp_path / JOURNAL).exists()
 
 
+def test_a_study_of_somebody_else_is_never_removed(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"sqlite:///{tmp_path}/studies.db"
+    optuna.create_study(study_name="mine", storage=url).add_trial(ended(TrialState.COMPLETE, 0.3))
+    monkeypatch.setenv(ENVIRONMENT, url)
+    fill(study, tmp_path / "mine")
+    assert [t.value for t in optuna.load_study(study_name="mine", storage=url).trials] == [0.3]
+    (message,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "holds another study named mine; name another run folder" in message
+
+
 def test_a_database_that_cannot_be_reached_costs_a_warning_without_its_password(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
