@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil  # the one that Ray brings along
+import psutil
 from ray._common.utils import get_system_memory
 from ray._private.utils import get_used_memory  # both know of the limits of containers
 

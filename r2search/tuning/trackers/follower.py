@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-import psutil  # the one that Ray brings along
+import psutil
 
 from r2search.tuning.trackers.account import Asked, Mode
 
