@@ -22,6 +22,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 # Studies that tests start are nobody's to see, whatever login this machine has.
 os.environ["WANDB_MODE"] = "offline"
 
+# Ray's own niceness for its workers, 15, would starve them beside another test.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # How long an example takes says nothing here: tests share two cores.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

@@ -166,6 +166,14 @@ def test_no_scratch_is_left_on_the_machine(survived: Survived) -> None:
     assert not shared_path(scratch_name(Storage(survived.url))).exists()
 
 
+def test_what_is_wrong_with_it_is_said_of_its_url(
+    survived: Survived, s3: S3Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", "--resume", survived.url]) == 2
+    said = f"--resume {survived.url}: its trials are done; give it more, as by --trials +50"
+    assert said in capsys.readouterr().err
+
+
 def test_a_second_driver_is_refused(survived: Survived) -> None:
     said = f"r2search: {survived.url}: another driver works in it; wait for it, or stop it"
     assert said in survived.refused
