@@ -16,6 +16,7 @@ from r2search.data.samples import SampleSet
 from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.progress import shower
+from r2search.records import MOST_SAID
 from r2search.remote import RemoteRun
 from r2search.report.ending import tell_end
 from r2search.report.screen import Progress, Screen
@@ -168,11 +169,12 @@ def _search(
             raise
         except Exception as error:
             log.exception("the search broke")
-            broken = f"{type(error).__name__}: {error}"
+            said = " ".join(str(error).split())[:MOST_SAID]
+            broken = f"{type(error).__name__}: {said}"
             if pause is None or stopping():
-                screen.note(f"the search ended by an error ({error}); finishing what there is")
+                screen.note(f"the search ended by an error ({said}); finishing what there is")
                 break
-            screen.note(f"the search broke ({error}); it goes on from its record in {pause:.0f} s")
+            screen.note(f"the search broke ({said}); it goes on from its record in {pause:.0f} s")
             time.sleep(pause)
     return _Searched(slots, whole=False)
 
