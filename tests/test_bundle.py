@@ -19,7 +19,6 @@ from r2search.bundle import (
     CONFIG,
     PREVIEW,
     SUMS,
-    WEIGHTS,
     export_bundle,
     load_bundle,
     predict,
@@ -33,7 +32,7 @@ from r2search.models.unet import build_model
 from r2search.train.hardware import Hardware, apply, detect
 from r2search.train.inference import Predictor
 from r2search.train.trainer import Trainer
-from r2search.weights import read_facts, read_weights, save_weights
+from r2search.weights import WEIGHTS, read_facts, read_weights, save_weights
 
 Make = Callable[..., Path]
 Facts = Callable[..., dict[str, Any]]

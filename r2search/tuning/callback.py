@@ -10,7 +10,6 @@ from typing import Any
 
 from ray.tune import Callback
 
-from r2search.bundle import WEIGHTS
 from r2search.config import Study
 from r2search.records import MOST_SAID, EpochReport, TrialOutcome
 from r2search.selection import ranking
@@ -18,6 +17,7 @@ from r2search.storage import StorageError
 from r2search.tuning.events import Ledger
 from r2search.tuning.record_file import RecordError
 from r2search.tuning.shelf import Shelf
+from r2search.weights import WEIGHTS
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
 KEPT_WAITING = 10  # of trials that wait at a rung; another one that goes on begins anew
