@@ -64,6 +64,7 @@ def test_a_loaded_bundle_predicts_what_the_exported_network_predicted(
     config = facts()["config"]
     model = build_model(config.model, seed=0)
     hardware = Hardware("cpu", "float32", "contiguous", 1)
+    apply(hardware)  # as the bundle does: in float32, two threads add up in another order
     image = noise(70, 50)
     expected = Predictor(model, config, Preparation(config.data), hardware).probability(image)
     np.testing.assert_array_equal(load_bundle(bundle_dir).predict(image).probability, expected)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -25,12 +26,21 @@ def test_the_first_signal_is_noted_and_ends_nothing(number: int) -> None:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_second_signal_ends_the_process_with_its_code(number: int) -> None:
-    with Interrupt() as interrupt:
+    with pytest.raises(SystemExit) as end, Interrupt() as interrupt:
         send(signal.SIGINT)
-        with pytest.raises(SystemExit) as end:
-            send(number)
-        assert end.value.code == 128 + number
-        assert interrupt.signal == signal.SIGINT  # the first one that came
+        send(number)
+    assert end.value.code == 128 + number
+    assert interrupt.signal == signal.SIGINT  # the first one that came
+
+
+def test_the_code_is_that_of_the_signal_whatever_ray_makes_of_it() -> None:
+    with pytest.raises(SystemExit) as end, Interrupt():
+        send(signal.SIGTERM)
+        try:
+            send(signal.SIGTERM)
+        except SystemExit:
+            sys.exit(1)
+    assert end.value.code == 128 + signal.SIGTERM
 
 
 def test_signals_mean_afterwards_what_they_meant_before() -> None:

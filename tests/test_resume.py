@@ -101,7 +101,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
             process.send_signal(signal.SIGINT)
             time.sleep(0.2)  # two signals of a kind that come together are one
             process.send_signal(signal.SIGINT)
-            left = process.wait(timeout=10)
+            left = process.wait(timeout=60)
         else:
             process.kill()
             process.wait()
