@@ -11,7 +11,8 @@ do not.
 
 `to the first step` is from the start of the command to the first training step after it, as the
 first report tells it: when it came, less what its epoch took. `after a worker` is the same from the
-kill of a trial's worker to that trial's next step.
+kill of a trial's worker to that trial's next step. `ended after Ctrl-C` is from the signal to the
+driver's end, its results written.
 """
 
 import argparse
@@ -135,7 +136,9 @@ def measure(
         if number == kills:
             again = kill_workers(record, worker_kills, rng)
         process.send_signal(signal.SIGINT if number == kills else signal.SIGKILL)
+        sent = time.time()
         code = process.wait()
+        ending = time.time() - sent
         console.print(f"driver {number + 1} of {kills + 1}: {len(reports_in(record))} reports")
         if record.exists():
             arguments = f"--resume {run_dir} --wandb disabled"
@@ -155,6 +158,7 @@ def measure(
         "worker_kills": len(again),
         "after_worker_s": statistics.median(again),
         "after_worker_worst_s": max(again),
+        "after_ctrl_c_s": ending,
         "faults": faults_of(run_dir),
     }
 
@@ -173,7 +177,7 @@ def main() -> None:
         found = measure(options.kills, options.worker_kills, options.seed, Path(folder), console)
     table = Table(
         *("drivers killed", "trials", "reports", "to the first step, median", "worst"),
-        *("workers killed", "after a worker, median", "worst", "faults"),
+        *("workers killed", "after a worker, median", "worst", "ended after Ctrl-C", "faults"),
     )
     table.add_row(
         str(found["kills"]),
@@ -184,6 +188,7 @@ def main() -> None:
         str(found["worker_kills"]),
         f"{found['after_worker_s']:.1f} s",
         f"{found['after_worker_worst_s']:.1f} s",
+        f"{found['after_ctrl_c_s']:.1f} s",
         str(len(found["faults"])),
     )
     console.print(table)

@@ -32,9 +32,9 @@ from r2search.strict import Strict
 from r2search.train.hardware import apply, detect, place_model
 from r2search.train.inference import Predictor
 from r2search.train.metrics import classify
-from r2search.weights import read_weights
+from r2search.weights import WEIGHTS, read_weights
 
-WEIGHTS, CONFIG, CARD, PREVIEW = "model.safetensors", "config.yaml", "card.md", "preview.png"
+CONFIG, CARD, PREVIEW = "config.yaml", "card.md", "preview.png"
 SUMS = "SHA256SUMS"  # of all files of a bundle, as `sha256sum -c` reads them
 FORMAT = 2  # 1 had no SUMS
 

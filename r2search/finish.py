@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from r2search.bundle import WEIGHTS, export_bundle
+from r2search.bundle import export_bundle
 from r2search.config import Study, TrialConfig
 from r2search.data.prepare import fit_preparation
 from r2search.data.samples import Sample, SampleSet
@@ -30,7 +30,7 @@ from r2search.train.metrics import classify
 from r2search.train.trainer import evaluate
 from r2search.tuning.events import Ledger
 from r2search.tuning.rungs import describe_search
-from r2search.weights import read_weights
+from r2search.weights import WEIGHTS, read_weights
 
 PICTURES = "pictures"  # folder of a run: the images shown in its report
 

@@ -13,7 +13,7 @@ from rich.prompt import Confirm
 from rich.table import Table
 
 from r2search.config import Misuse
-from r2search.records import CHECKPOINTS, RECORD
+from r2search.records import CHECKPOINTS, RECORD, RESUMED
 from r2search.report.screen import say
 from r2search.report.wording import number
 from r2search.rundir import hold
@@ -83,11 +83,11 @@ def _look(path: Path) -> Run:
     summary = _read_json((path / "summary.json").read_text) if _has_summary(path) else {}
     with (path / RECORD).open(encoding="utf-8", errors="replace") as record:
         first = _read_json(record.readline)
-    began = first.get("unix_time")
+    began, status = first.get("unix_time"), summary.get("status")
     best, objective = summary.get("incumbent") or {}, summary.get("objective") or {}
     return Run(
         path=path,
-        state=WORKING if _is_held(path) else summary.get("status") or CUT_OFF,
+        state=WORKING if _is_held(path) else status if status not in (None, RESUMED) else CUT_OFF,
         began=datetime.fromtimestamp(began) if began else None,
         objective=objective.get("name") or "",
         value=best.get("value"),

@@ -14,6 +14,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._code: int | None = None  # with which the second one ends the process
 
     def __enter__(self) -> Self:
         in_main = threading.current_thread() is threading.main_thread()
@@ -30,8 +31,11 @@ class Interrupt:
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._code is not None:
+            raise SystemExit(self._code) from None  # Ray, if it was waited for, raises another
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            raise SystemExit(128 + number)
+            self._code = 128 + number
+            raise SystemExit(self._code)
         self.signal = number

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 RECORD = "trials.jsonl"  # of a run folder
 CHECKPOINTS = "checkpoints"  # of a run folder: one folder a trial
+RESUMED = "resumed"  # status of a summary.json whose study goes on since
+MOST_SAID = 500  # characters of an error that are written down
 FORMAT = 2  # of trials.jsonl and summary.json; raised when a reader must know the difference
 
 Outcome = Literal["completed", "stopped", "failed", "infeasible", "interrupted"]

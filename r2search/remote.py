@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from r2search.bundle import CONFIG, WEIGHTS
+from r2search.bundle import CONFIG
 from r2search.config import Misuse, Study
 from r2search.records import CHECKPOINTS, RECORD
 from r2search.scratch import shared_path
@@ -20,6 +20,7 @@ from r2search.tuning.events import Ledger
 from r2search.tuning.results import NAMES, bring
 from r2search.tuning.shelf import StoreShelf
 from r2search.tuning.trainable import scratch_name
+from r2search.weights import WEIGHTS
 
 EVERY_S = 1.0  # between looks at what has changed
 FIRST_S = 10.0  # that a store may take to answer at the beginning

@@ -11,10 +11,10 @@ from r2search.config import Misuse, Study
 from r2search.data.samples import SampleSet
 from r2search.environment import machine, revision, versions
 from r2search.finish import write_json
-from r2search.records import CHECKPOINTS, FORMAT, RECORD
+from r2search.records import CHECKPOINTS, FORMAT, RECORD, RESUMED
 from r2search.space import dump_study
 from r2search.tuning.budget import search_seconds
-from r2search.tuning.events import Ledger
+from r2search.tuning.events import Ledger, read_trials
 
 
 def claim(run_dir: Path, resume: bool = False, *, remote: bool = False) -> Path:
@@ -52,9 +52,9 @@ def hold(run_dir: Path) -> FileLock:
 
 
 def abandon(run_dir: Path) -> None:
-    """Take a new run folder back, if nothing has happened in it."""
+    """Take a new run folder back, if no trial has begun in it."""
     record = run_dir / RECORD
-    if not record.exists() or record.stat().st_size == 0:
+    if not record.exists() or not read_trials(record):
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
@@ -97,7 +97,8 @@ def require_more(study: Study, run_dir: Path, ledger: Ledger) -> None:
 def open_run(study: Study, run_dir: Path, command: str) -> dict[str, Any]:
     """Write down what is about to run: space.yaml and environment.json.
 
-    Of a study that goes on, environment.json keeps the sessions of before, as `earlier`.
+    Of a study that goes on, environment.json keeps the sessions of before, as `earlier`, and
+    summary.json says that it is theirs.
     """
     (run_dir / "space.yaml").write_text(dump_study(study), encoding="utf-8")
     facts: dict[str, Any] = {
@@ -107,14 +108,18 @@ def open_run(study: Study, run_dir: Path, command: str) -> dict[str, Any]:
         "hardware": machine(),
     }
     path = run_dir / "environment.json"
-    write_json(path, facts | {"seed": study.search.seed, "earlier": _sessions(path)})
+    last = _read(path)
+    earlier = [*last.pop("earlier", []), last] if last else []
+    write_json(path, facts | {"seed": study.search.seed, "earlier": earlier})
+    if summary := _read(run_dir / "summary.json"):
+        write_json(run_dir / "summary.json", summary | {"status": RESUMED})
     return facts
 
 
-def _sessions(path: Path) -> list[dict[str, Any]]:
-    """What environment.json says of all sessions so far; nothing of a damaged one."""
+def _read(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where it is missing or damaged."""
     try:
-        last = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []
-    return [*last.pop("earlier", []), last]
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -5,7 +5,6 @@ from typing import Any
 
 from rich.console import Console
 
-from r2search.bundle import WEIGHTS
 from r2search.config import Study, TrialConfig
 from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
@@ -19,7 +18,7 @@ from r2search.train.hardware import apply, detect
 from r2search.train.micro_batches import is_out_of_memory
 from r2search.train.trainer import Trainer
 from r2search.tuning.events import Ledger
-from r2search.weights import save_weights
+from r2search.weights import WEIGHTS, save_weights
 
 TRIAL = "t0001"
 

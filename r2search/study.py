@@ -16,6 +16,7 @@ from r2search.data.samples import SampleSet
 from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
 from r2search.progress import shower
+from r2search.records import MOST_SAID
 from r2search.remote import RemoteRun
 from r2search.report.ending import tell_end
 from r2search.report.screen import Progress, Screen
@@ -64,16 +65,18 @@ def run_study(
                 if resume:
                     require_more(study, run_dir, ledger)
                 facts = open_run(study, run_dir, command)
+                begin(study, samples, ledger, evidence)
                 screen = Screen(console, progress)
                 for remark in remarks:
                     screen.note(remark)
-                return _run(
-                    study, samples, run_dir, ledger, facts, tracking, screen, remote, evidence
-                )
-        except Misuse:
+                return _run(study, samples, run_dir, ledger, facts, tracking, screen, remote)
+        except Misuse as error:
             if not resume:
                 abandon(run_dir)
-            raise
+            if remote is None:
+                raise
+            # A folder in a store is known by its URL; of the local copy nobody has heard.
+            raise Misuse(str(error).replace(str(run_dir), remote.url)) from None
 
 
 def _run(
@@ -85,14 +88,13 @@ def _run(
     tracking: Tracking,
     screen: Screen,
     remote: RemoteRun | None,
-    evidence: Evidence,
 ) -> dict[str, Any]:
     """The study in its folder, from the first event to the summary."""
     follower = showing(run_dir, tracking, screen.note)
     with Interrupt() as interrupt, screen, follower as shown:
         show = shower(study, samples, ledger, screen)
         show("starting")
-        done = _search(study, samples, run_dir, ledger, interrupt, screen, show, remote, evidence)
+        done = _search(study, samples, run_dir, ledger, interrupt, screen, show, remote)
         facts["tracking"] = shown.facts(list(ledger.trials))
         facts["hardware"] |= describe_slots(done.slots)
         searched = ledger.searched()
@@ -136,7 +138,6 @@ def _search(
     screen: Screen,
     show: Callable[..., None],
     remote: RemoteRun | None,
-    evidence: Evidence,
 ) -> _Searched:
     """Run the trials through Ray, and again from the record when an error ends the search.
 
@@ -160,7 +161,7 @@ def _search(
                 slots = measure_slots(study, run_dir, ledger.past, shelf)
                 if not broken:
                     note_disk(study, samples, run_dir, slots, screen.note)
-                note_study(study, samples, ledger, slots, evidence, broken)
+                note_workers(study, ledger, slots, broken)
                 show("searching")
                 search(study, samples, ref, slots, run_dir, ledger, show, stopping, shelf)
             return _Searched(slots, whole=True)
@@ -168,11 +169,12 @@ def _search(
             raise
         except Exception as error:
             log.exception("the search broke")
-            broken = f"{type(error).__name__}: {error}"
+            said = " ".join(str(error).split())[:MOST_SAID]
+            broken = f"{type(error).__name__}: {said}"
             if pause is None or stopping():
-                screen.note(f"the search ended by an error ({error}); finishing what there is")
+                screen.note(f"the search ended by an error ({said}); finishing what there is")
                 break
-            screen.note(f"the search broke ({error}); it goes on from its record in {pause:.0f} s")
+            screen.note(f"the search broke ({said}); it goes on from its record in {pause:.0f} s")
             time.sleep(pause)
     return _Searched(slots, whole=False)
 
@@ -213,34 +215,29 @@ def channels_of(study: Study) -> set[str]:
     return drawn | named | plain
 
 
-def note_study(
-    study: Study,
-    samples: SampleSet,
-    ledger: Ledger,
-    slots: Slots,
-    evidence: Evidence = (),
-    broken: str = "",
-) -> None:
-    """The first line of trials.jsonl: what a replay must know. Of a study that goes on, a line that
-    says so; `broken` is the error that ended it before.
+def begin(study: Study, samples: SampleSet, ledger: Ledger, evidence: Evidence) -> None:
+    """The first line of trials.jsonl, of a study that begins: what a replay must know."""
+    if not ledger.past:
+        ledger.begin(
+            name=study.name,
+            metric=study.metric.model_dump(),
+            early_terminate=study.early_terminate.model_dump(),
+            search=study.search.model_dump(),
+            budget=study.budget.model_dump(),
+            data=samples.fingerprint,
+            evidence=list(evidence),
+        )
+
+
+def note_workers(study: Study, ledger: Ledger, slots: Slots, broken: str = "") -> None:
+    """By whom the trials are run. Of a study that goes on, a line that says so; `broken` is the
+    error that ended it before.
     """
-    facts = {
-        "budget": study.budget.model_dump(),
-        "workers": slots.workers.count,
-        "measured": slots.measured,
-    }
-    if ledger.past:
-        ledger.resume(broken=broken, **facts)
-        return
-    ledger.begin(
-        name=study.name,
-        metric=study.metric.model_dump(),
-        early_terminate=study.early_terminate.model_dump(),
-        search=study.search.model_dump(),
-        data=samples.fingerprint,
-        evidence=list(evidence),
-        **facts,
-    )
+    facts = {"workers": slots.workers.count, "measured": slots.measured}
+    if [event["event"] for event in ledger.past] == ["study"]:
+        ledger.found_workers(**facts)
+    else:
+        ledger.resume(broken=broken, budget=study.budget.model_dump(), **facts)
 
 
 def note_disk(

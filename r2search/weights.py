@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 
 from r2search.config import Misuse
 
+WEIGHTS = "model.safetensors"  # of a trial, and of a bundle
+
 HASH = "sha256"  # in the metadata of a safetensors file: of all else in it
 
 

@@ -22,6 +22,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 # Studies that tests start are nobody's to see, whatever login this machine has.
 os.environ["WANDB_MODE"] = "offline"
 
+# Ray's own niceness for its workers, 15, would starve them beside another test.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # How long an example takes says nothing here: tests share two cores.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -58,9 +61,9 @@ def facts() -> Callable[..., dict[str, Any]]:
 @pytest.fixture(scope="session")
 def make_bundle() -> Callable[..., Path]:
     """`make_bundle(root, seed=0, **changes)` exports an untrained network to root/bundle."""
-    from r2search.bundle import WEIGHTS, export_bundle
+    from r2search.bundle import export_bundle
     from r2search.models.unet import build_model
-    from r2search.weights import save_weights
+    from r2search.weights import WEIGHTS, save_weights
 
     def make(root: Path, seed: int = 0, preview: bytes = b"preview", **changes: Any) -> Path:
         given = bundle_facts(**changes)

@@ -145,9 +145,10 @@ def test_the_summary_counts_what_the_record_tells(tiny: Run) -> None:
 
 
 def test_the_record_begins_with_what_a_replay_needs(tiny: Run) -> None:
-    first = next(read_events(tiny.folder / "trials.jsonl"))
-    assert first["event"] == "study"
-    assert {"metric", "early_terminate", "budget", "search", "workers", "measured"} <= set(first)
+    first, second, *_ = read_events(tiny.folder / "trials.jsonl")
+    assert (first["event"], second["event"]) == ("study", "workers")
+    assert {"metric", "early_terminate", "budget", "search", "evidence"} <= set(first)
+    assert {"workers", "measured"} <= set(second)
     assert first["data"] == tiny.summary["data"]["fingerprint"]
 
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from r2search.bundle import WEIGHTS, load_bundle
+from r2search.bundle import load_bundle
 from r2search.cli import main
 from r2search.config import DataConfig
 from r2search.data import load
@@ -23,6 +23,7 @@ from r2search.report.pictures import CLASSES, ERRORS
 from r2search.space import load_study
 from r2search.train.trainer import evaluate
 from r2search.tuning.events import Ledger, read_trials
+from r2search.weights import WEIGHTS
 
 ORGANS = Path(__file__).parents[1] / "../shared/data/totalsegmentator_sample"
 

@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from r2search.bundle import CONFIG, WEIGHTS, load_bundle
+from r2search.bundle import CONFIG, load_bundle
 from r2search.config import DataConfig, Misuse
 from r2search.data.readers.images import read_image, read_mask
 from r2search.data.readers.large import LargeTiff
 from r2search.data.readers.volumes import read_nifti, read_picture
 from r2search.space import load_study
-from r2search.weights import read_facts, read_weights, save_weights
+from r2search.weights import WEIGHTS, read_facts, read_weights, save_weights
 
 ROOT = Path(__file__).parents[1]
 # pydicom remarks on values that it reads all the same.

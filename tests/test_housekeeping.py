@@ -35,6 +35,7 @@ def runs(tmp_path: Path) -> Path:
     run_of(folder / "done", "completed")
     run_of(folder / "broken", "partial")
     run_of(folder / "killed", None)
+    run_of(folder / "killed_again", "resumed")
     (folder / "notes").mkdir()
     (folder / "readme.txt").write_text("no run")
     return folder
@@ -52,6 +53,7 @@ def test_every_run_is_told_with_its_end_its_best_value_and_its_size(runs: Path) 
         "done": "completed",
         "broken": "partial",
         "killed": CUT_OFF,
+        "killed_again": CUT_OFF,
     }
     assert found["done"].value == 0.4
     assert found["killed"].value is None

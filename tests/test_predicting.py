@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from r2search.bundle import WEIGHTS, load_bundle
+from r2search.bundle import load_bundle
 from r2search.config import DataConfig, Misuse, TrialConfig
 from r2search.data import load
 from r2search.data.readers.images import read_mask
@@ -24,6 +24,7 @@ from r2search.report.pictures import overlay
 from r2search.report.wording import SYNTHETIC
 from r2search.train.hardware import apply
 from r2search.train.trainer import evaluate
+from r2search.weights import WEIGHTS
 
 Make = Callable[..., Path]
 

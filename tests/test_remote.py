@@ -30,7 +30,7 @@ from r2search.tuning.results import main as print_results
 from r2search.tuning.trainable import scratch_name
 
 ROOT = Path(__file__).parents[1]
-STUDY = "--space quick.yaml --time 10m --trials 20 --set budget.max_epochs=4 --wandb disabled"
+STUDY = "--space quick.yaml --time 10m --trials 12 --set budget.max_epochs=4 --wandb disabled"
 
 
 class Machine:
@@ -120,7 +120,7 @@ def survived(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> I
         process = last.start(f"--resume {url} --wandb disabled")
         wait_for_reports(process, store, len(reports(before)) + 1, last)
         with s3_server.silent():
-            time.sleep(15)
+            time.sleep(10)
         assert process.wait(timeout=400) == 0, last.said()
         bring(store, home / "back")
         yield Survived(url, before, second.said(), first, last, home / "back")
@@ -138,7 +138,7 @@ def test_no_report_is_lost_or_told_twice(survived: Survived) -> None:
 def test_the_study_completes_on_another_machine(survived: Survived) -> None:
     summary = json.loads((survived.back / "summary.json").read_text())
     assert summary["status"] == "completed"
-    assert summary["trials"]["total"] == 20
+    assert summary["trials"]["total"] == 12
     assert all(trial.outcome for trial in read_trials(survived.back / "trials.jsonl"))
     bundle = load_bundle(survived.back / "bundle")
     assert bundle.manifest.trial == summary["incumbent"]["trial"]
@@ -164,6 +164,14 @@ def test_the_store_keeps_the_best_weights_and_no_state(survived: Survived, s3: S
 
 def test_no_scratch_is_left_on_the_machine(survived: Survived) -> None:
     assert not shared_path(scratch_name(Storage(survived.url))).exists()
+
+
+def test_what_is_wrong_with_it_is_said_of_its_url(
+    survived: Survived, s3: S3Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", "--resume", survived.url]) == 2
+    said = f"--resume {survived.url}: its trials are done; give it more, as by --trials +50"
+    assert said in capsys.readouterr().err
 
 
 def test_a_second_driver_is_refused(survived: Survived) -> None:

@@ -8,16 +8,21 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from r2search.bundle import load_bundle
 from r2search.tuning.events import read_events, read_trials
 
 ROOT = Path(__file__).parents[1]
-STUDY = "--space quick.yaml --time 10m --trials 6 --set budget.max_epochs=4 --wandb disabled"
+TRIALS = 12
+STUDY = f"--space quick.yaml --time 10m --trials {TRIALS} --set budget.max_epochs=4"
+STUDY += " --wandb disabled"
 
 
 def start(arguments: str, log: Path) -> subprocess.Popen[bytes]:
@@ -28,12 +33,36 @@ def start(arguments: str, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def wait_for_reports(process: subprocess.Popen[bytes], record: Path, count: int, log: Path) -> None:
+def wait_for(process: subprocess.Popen[bytes], log: Path, seen: Callable[[], object]) -> None:
     until = time.monotonic() + 240
-    while not record.exists() or record.read_text().count('"event": "report"') < count:
+    while not seen():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < until, log.read_text()
+        time.sleep(0.05)
+
+
+def reports_in(record: Path) -> int:
+    return record.read_text().count('"event": "report"') if record.exists() else 0
+
+
+def states_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoints/*/state-*.safetensors"))
+
+
+def tear_newest_states(folder: Path) -> None:
+    """Of every trial, as soon as no worker writes another one."""
+    reports = [e for e in read_events(folder / "trials.jsonl") if e["event"] == "report"]
+    while any(lives(int(report["worker"].rpartition(":")[2])) for report in reports):
         time.sleep(0.1)
+    for state in {state.parent: state for state in states_in(folder)}.values():
+        os.truncate(state, state.stat().st_size // 2)
+
+
+def lives(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
@@ -41,64 +70,91 @@ def summary_of(folder: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a study whose driver was killed four times, and that was then completed.
+@dataclass
+class Killed:
+    """A study whose driver was killed four times and left at once a fifth, and then completed."""
 
-    The last kill has left torn files.
-    """
+    folder: Path
+    refused: str  # what a second driver said, while the first one worked
+    left: int  # the exit code of the one that was told twice to stop
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    """Beside the drivers the states of trials are torn, and at last other files."""
     folder = tmp_path_factory.mktemp("killed") / "run"
-    log = folder.with_suffix(".log")
-    arguments = f"{STUDY} --out={folder}"
-    moments = random.Random(0)
-    for reports in (1, 3, 6, 9):
-        process = start(arguments, log)
-        wait_for_reports(process, folder / "trials.jsonl", reports, log)
-        time.sleep(moments.uniform(0, 1.5))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    log, other = folder.with_suffix(".log"), folder.with_suffix(".other")
+    record, moments = folder / "trials.jsonl", random.Random(0)
+    arguments, refused, left = f"{STUDY} --out={folder}", "", 0
+    for session in ("two drivers", "killed", "killed", "stopped twice", "torn"):
+        process, before = start(arguments, log), reports_in(record)
+        wait_for(process, log, lambda least=before + 2: reports_in(record) >= least)  # type: ignore[misc]
+        if session == "two drivers":
+            process.send_signal(signal.SIGSTOP)  # so that the study does not end meanwhile
+            assert start(f"--resume {folder}", other).wait(timeout=120) == 2, other.read_text()
+            refused = other.read_text()
+        if session == "torn":
+            wait_for(process, log, lambda: states_in(folder))
+        else:
+            time.sleep(moments.uniform(0, 0.5))
+        if session == "stopped twice":
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)  # two signals of a kind that come together are one
+            process.send_signal(signal.SIGINT)
+            left = process.wait(timeout=60)
+        else:
+            process.kill()
+            process.wait()
+        if session == "torn":
+            tear_newest_states(folder)
         arguments = f"--resume {folder} --wandb disabled"
-    with (folder / "trials.jsonl").open("a") as record:
-        record.write('{"t": 9')
+    with record.open("a") as torn:
+        torn.write('{"t": 9')
     (folder / "study.journal").write_text('{"op_code": 0, "wor')
     (folder / "summary.json").write_text('{"status": "comp')
-    (folder / "bundle").mkdir()
+    (folder / "bundle").mkdir(exist_ok=True)
     (folder / "bundle" / "model.safetensors").write_bytes(b"half")
     assert start(arguments, log).wait(timeout=400) == 0, log.read_text()
-    return folder
+    return Killed(folder, refused, left)
 
 
-def test_no_report_is_lost_or_told_twice(killed: Path) -> None:
+def test_no_report_is_lost_or_told_twice(killed: Killed) -> None:
     told = Counter(
         (event["trial"], event["epoch"])
-        for event in read_events(killed / "trials.jsonl")
+        for event in read_events(killed.folder / "trials.jsonl")
         if event["event"] == "report"
     )
     assert set(told.values()) == {1}
-    for trial in read_trials(killed / "trials.jsonl"):
+    for trial in read_trials(killed.folder / "trials.jsonl"):
         assert [report.epoch for report in trial.reports] == list(range(1, len(trial.reports) + 1))
 
 
-def test_the_study_is_as_one_that_was_never_killed(killed: Path) -> None:
-    summary = summary_of(killed)
+def test_the_study_is_as_one_that_was_never_killed(killed: Killed) -> None:
+    summary = summary_of(killed.folder)
     assert summary["status"] == "completed"
-    assert summary["trials"]["total"] == 6
-    assert all(trial.outcome for trial in read_trials(killed / "trials.jsonl"))
-    assert load_bundle(killed / "bundle").manifest.trial == summary["incumbent"]["trial"]
+    assert summary["trials"]["total"] == TRIALS
+    assert all(trial.outcome for trial in read_trials(killed.folder / "trials.jsonl"))
+    assert load_bundle(killed.folder / "bundle").manifest.trial == summary["incumbent"]["trial"]
 
 
-def test_an_ended_study_is_extended(killed: Path, tmp_path: Path) -> None:
+def test_a_torn_state_is_passed_over_and_told(killed: Killed) -> None:
+    notes = [e["text"] for e in read_events(killed.folder / "trials.jsonl") if e["event"] == "note"]
+    assert [text for text in notes if "not intact" in text]
+
+
+def test_two_drivers_do_not_share_a_run_folder(killed: Killed) -> None:
+    assert "another driver works in it" in killed.refused
+
+
+def test_a_driver_that_is_told_twice_to_stop_leaves_at_once(killed: Killed) -> None:
+    assert killed.left == 128 + signal.SIGINT
+
+
+def test_an_ended_study_is_extended(killed: Killed, tmp_path: Path) -> None:
     log = tmp_path / "more.log"
-    arguments = f"--resume {killed} --trials +2 --time +3m --wandb disabled"
-    assert start(arguments, log).wait(timeout=400) == 0, log.read_text()
-    assert summary_of(killed)["trials"]["total"] == 8
-
-
-def test_two_drivers_do_not_share_a_run_folder(tmp_path: Path) -> None:
-    folder, log, other = tmp_path / "run", tmp_path / "run.log", tmp_path / "other.log"
-    process = start(f"{STUDY} --trials 1000 --out={folder}", log)
-    wait_for_reports(process, folder / "trials.jsonl", 1, log)
-    assert start(f"--resume {folder}", other).wait(timeout=120) == 2, other.read_text()
-    assert "another driver works in it" in other.read_text()
-    process.kill()
-    process.wait()
+    arguments = f"--resume {killed.folder} --trials +2 --time +3m --wandb disabled"
+    process = start(arguments, log)
+    wait_for(process, log, lambda: summary_of(killed.folder)["status"] == "resumed")
+    assert process.wait(timeout=400) == 0, log.read_text()
+    assert summary_of(killed.folder)["status"] == "completed"
+    assert summary_of(killed.folder)["trials"]["total"] == TRIALS + 2

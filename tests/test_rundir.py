@@ -14,6 +14,7 @@ from r2search.config import Misuse
 from r2search.data import load
 from r2search.data.samples import SampleSet
 from r2search.records import FORMAT, RECORD, Outcome
+from r2search.report.wording import warnings
 from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import load_study
 from r2search.tuning.events import Ledger
@@ -67,6 +68,20 @@ def test_a_damaged_environment_json_does_not_keep_a_study_from_going_on(tmp_path
     (tmp_path / "environment.json").write_text('{"command": "fir')
     open_run(load_study("quick.yaml"), tmp_path, "second")
     assert json.loads((tmp_path / "environment.json").read_text())["earlier"] == []
+
+
+def test_a_summary_of_the_session_before_does_not_look_current(tmp_path: Path) -> None:
+    study = load_study("quick.yaml")
+    open_run(study, tmp_path, "first")
+    assert not (tmp_path / "summary.json").exists()
+    (tmp_path / "summary.json").write_text('{"status": "interrupted", "signal": 2}')
+    open_run(study, tmp_path, "second")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary == {"status": "resumed", "signal": 2}
+    assert "The study was resumed since: this is what it had before." in warnings(summary)
+    (tmp_path / "summary.json").write_text('{"status": "interr')
+    open_run(study, tmp_path, "third")
+    assert (tmp_path / "summary.json").read_text() == '{"status": "interr'
 
 
 def test_a_study_goes_on_with_its_own_images_alone(tmp_path: Path, samples: SampleSet) -> None:
@@ -149,7 +164,9 @@ def test_a_resumed_study_that_did_not_end_has_its_end_to_do(
 
 def test_a_run_folder_in_which_nothing_happened_is_taken_back(tmp_path: Path) -> None:
     run_dir = claim(tmp_path / "run")
-    Ledger(run_dir / RECORD).close()
+    ledger = Ledger(run_dir / RECORD)
+    ledger.begin(name="refused")  # by a node of the cluster
+    ledger.close()
     abandon(run_dir)
     assert not run_dir.exists()
 

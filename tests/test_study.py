@@ -12,10 +12,14 @@ from rich.console import Console
 
 import r2search.study
 from r2search.config import Misuse
-from r2search.space import load_study
-from r2search.study import PAUSES_S, run_study
+from r2search.models.cost import Rate
+from r2search.rundir import open_ledger
+from r2search.space import dump_study, load_study
+from r2search.study import PAUSES_S, begin, note_workers, prepare, run_study
 from r2search.tuning.engine import search
 from r2search.tuning.events import Ledger, read_events
+from r2search.tuning.resources import Workers
+from r2search.tuning.slots import Slots
 
 STUDY = {
     "budget.time": 300.0,
@@ -69,10 +73,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tupl
 def test_a_search_that_breaks_goes_on_from_its_record(
     run: Callable[[int], tuple[Any, str]], tmp_path: Path
 ) -> None:
-    summary, said = run(2)
+    summary, said = run(1)
     assert summary["status"] == "completed"
     assert summary["trials"]["completed"] == 2
-    assert said.count("the search broke (planted); it goes on from its record") == 2
+    assert said.count("the search broke (planted); it goes on from its record") == 1
     events = list(read_events(tmp_path / "run" / "trials.jsonl"))
     told = Counter((e["trial"], e["epoch"]) for e in events if e["event"] == "report")
     assert set(told.values()) == {1}
@@ -80,7 +84,36 @@ def test_a_search_that_breaks_goes_on_from_its_record(
     lines = [json.loads(line) for line in said.splitlines()]  # nothing else is printed
     assert [line["status"] for line in lines if line["event"] == "end"] == ["completed"]
     resumed = [event["broken"] for event in events if event["event"] == "resume"]
-    assert resumed == ["RuntimeError: planted"] * 2
+    assert resumed == ["RuntimeError: planted"]
+
+
+def test_a_study_that_is_killed_before_its_first_trial_keeps_its_evidence(
+    tmp_path: Path, write_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "photographs")
+    monkeypatch.chdir(tmp_path)
+    given = {"data.reader": "folder", "data.root": "photographs"}
+    study, samples = prepare(load_study("quick.yaml", STUDY | given))
+    monkeypatch.chdir("/")
+    assert load_study(_written(dump_study(study), tmp_path)).fixed.data == study.fixed.data
+    slots = Slots(Workers(count=2, threads=1, gpus=0.0), Rate(1.0, 1.0))
+    evidence = [{"run": "earlier", "trial": "t0001"}]
+    kinds = ["study", "workers", "resume"]
+    for session in range(3):
+        ledger = open_ledger(tmp_path, samples)
+        begin(study, samples, ledger, evidence if session == 0 else [])
+        if session:  # the first one was killed while it measured its workers
+            note_workers(study, ledger, slots)
+        assert [event["event"] for event in ledger.past] == kinds[: session + 1]
+        ledger.close()
+    told = list(read_events(tmp_path / "trials.jsonl"))
+    assert told[0]["evidence"] == evidence
+    assert [event.get("workers") for event in told] == [None, 2, 2]
+
+
+def _written(text: str, folder: Path) -> Path:
+    (folder / "space.yaml").write_text(text, encoding="utf-8")
+    return folder / "space.yaml"
 
 
 def test_a_study_that_is_not_resumed_finds_its_folder_as_it_was(tmp_path: Path) -> None:
@@ -103,6 +136,7 @@ def test_a_search_that_breaks_again_and_again_keeps_its_result(
 ) -> None:
     summary, said = run(len(PAUSES_S) + 1)
     assert summary["status"] == "partial"
+    assert said.count("the search broke (planted); it goes on from its record") == len(PAUSES_S)
     assert summary["incumbent"] is not None
     assert (tmp_path / "run" / "bundle").is_dir()
     assert "the search ended by an error (planted); finishing what there is" in said

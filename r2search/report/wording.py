@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from r2search.records import RESUMED
+
 Summary = dict[str, Any]  # summary.json: a key that is not yet produced is None or absent
 
 SYNTHETIC = "Synthetic data: these numbers say nothing about real images."
@@ -11,6 +13,7 @@ STATUS = {
     "partial": "Partial result: a part of this study is missing.",
     "interrupted": "Interrupted: the study ended before its budget was used.",
     "failed": "Failed: the study has no result.",
+    RESUMED: "The study was resumed since: this is what it had before.",
 }
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from ray.tune import Callback
 
-from r2search.bundle import WEIGHTS
 from r2search.config import Study
-from r2search.records import EpochReport, TrialOutcome
+from r2search.records import MOST_SAID, EpochReport, TrialOutcome
 from r2search.selection import ranking
 from r2search.storage import StorageError
 from r2search.tuning.events import Ledger
 from r2search.tuning.record_file import RecordError
 from r2search.tuning.shelf import Shelf
+from r2search.weights import WEIGHTS
 
 KEPT_CHECKPOINTS = 5  # of ended trials, the best ones; baselines and running trials besides
 KEPT_WAITING = 10  # of trials that wait at a rung; another one that goes on begins anew
@@ -255,9 +255,11 @@ class StudyCallback(Callback):
 
 
 def _last_line(trial: Any) -> str:
-    """What went wrong, in one line: the last of the worker's traceback."""
+    """What went wrong, in one line: the last of the worker's traceback, but for Ray's advice."""
     if trial.error_file and os.path.exists(trial.error_file):
         lines = Path(trial.error_file).read_text(errors="replace").strip().splitlines()
-        last = lines[-1].partition(" Some common causes")[0] if lines else ""  # Ray guesses at them
-        return last[:500] or "failed without a message"
+        full = [line for line in lines if "low on memory" in line]  # of a node; advice follows
+        last = [*lines, *full][-1] if lines else ""
+        last = last.partition(" Some common causes")[0]  # Ray guesses at them
+        return last[:MOST_SAID] or "failed without a message"
     return "failed without a message"

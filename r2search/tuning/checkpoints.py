@@ -17,11 +17,10 @@ from typing import Any
 
 from torch import Tensor
 
-from r2search.bundle import WEIGHTS
 from r2search.config import Misuse
 from r2search.storage.twin import Twin
 from r2search.train.trainer import TrainingState
-from r2search.weights import read_facts, read_weights, save_weights
+from r2search.weights import WEIGHTS, read_facts, read_weights, save_weights
 
 FORMAT = 2  # of a state
 EVERY_S = 60.0  # between two states of a trial

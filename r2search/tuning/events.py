@@ -69,7 +69,7 @@ class Ledger:
         seconds = worker_seconds = 0.0
         workers, last = 0, None
         for event in self.past:
-            if event["event"] in ("study", "resume"):
+            if event["event"] in ("study", "workers", "resume"):
                 workers, last = event.get("workers", 1), event["t"]
             elif event["event"] in ("test", "finish"):
                 last = None
@@ -82,6 +82,10 @@ class Ledger:
     def begin(self, **facts: Any) -> None:
         """Note what a replay must know of the study itself."""
         self._write({"event": "study", "format": FORMAT, "unix_time": time.time(), **facts})
+
+    def found_workers(self, **facts: Any) -> None:
+        """From here on trials are run, by these workers: workers, measured."""
+        self._write({"event": "workers", **facts})
 
     def resume(self, **facts: Any) -> None:
         """The study goes on: so may the trials that were interrupted, and those that waited."""

@@ -1,7 +1,6 @@
 """Before a study trains on a cluster: can every node of it take part?"""
 
 import hashlib
-import os
 import secrets
 import tempfile
 import time
@@ -14,7 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import r2search
-from r2search.config import DataConfig, Misuse
+from r2search.config import Misuse
 from r2search.environment import versions
 from r2search.storage import Storage, StorageError
 
@@ -29,7 +28,6 @@ class NodeFacts:
     """What one node says of itself."""
 
     versions: Mapping[str, str]
-    unreadable: Sequence[str] = ()  # folders of images
     run_dir: str = ""  # what is wrong with the run folder
     store: str = ""  # what is wrong with the store, where the study has one, and the remedy
     gpus: Sequence[tuple[int, int]] = ()  # free and all bytes of each that torch sees
@@ -39,31 +37,28 @@ class NodeFacts:
 class Wanted:
     """What the driver asks every node for."""
 
-    roots: tuple[str, ...]  # folders of images
     run_dir: str
     marker: str  # the name of a file in it, or of an object of the store
     storage: Storage | None = None  # where the workers write, if not into the run folder
     gpus: int = 0  # that Ray counts on the node
 
 
-def check_nodes(data: DataConfig, run_dir: Path, storage: Storage | None = None) -> None:
-    """Ask every node of the cluster; one Misuse names all that would go wrong, node by node."""
+def check_nodes(run_dir: Path, storage: Storage | None = None) -> None:
+    """Ask every node of the cluster; one Misuse names all that would go wrong, node by node.
+
+    Nothing is asked about the images: the driver alone reads them, and Ray brings them to a node
+    once, for all of its trials.
+    """
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if not any(node["Resources"].get("CPU") for node in alive):
         raise Misuse("no node of the cluster has CPUs to train on; start its workers first")
-    roots = [data.root, *(member.root for member in data.pool)]
     marker = f".driver-{secrets.token_hex(8)}"
     storage = storage and storage.patient(SHARED_S, SHARED_S)
     if storage is None:
         (run_dir / marker).touch()
     else:
         storage.write(marker, b"")
-    wanted = Wanted(
-        roots=tuple(str(root) for root in roots if root is not None),
-        run_dir=str(run_dir),
-        marker=marker,
-        storage=storage,
-    )
+    wanted = Wanted(run_dir=str(run_dir), marker=marker, storage=storage)
     try:
         asked = [replace(wanted, gpus=int(node["Resources"].get("GPU", 0))) for node in alive]
         answers = [_ask(node["NodeID"], w) for node, w in zip(alive, asked, strict=True)]
@@ -110,10 +105,6 @@ def judge(facts: NodeFacts, driver: Mapping[str, str], gpus: int) -> list[str]:
                 f"{name} is {there or 'not installed'}, the driver's is {here}; install the same, "
                 "with -c constraints.txt"
             )
-    problems += [
-        f"{root} cannot be read; have the images at this path on every node"
-        for root in facts.unreadable
-    ]
     if facts.run_dir:
         problems.append(f"{facts.run_dir}; name with --out a folder that all nodes share")
     if facts.store:
@@ -136,7 +127,6 @@ def look(wanted: Wanted) -> NodeFacts:
     """The facts of the machine on which this runs."""
     return NodeFacts(
         versions=_versions(),
-        unreadable=[root for root in wanted.roots if not _is_readable(root)],
         run_dir="" if wanted.storage else _trouble(Path(wanted.run_dir), wanted.marker),
         store=_store_trouble(wanted.storage, wanted.marker) if wanted.storage else "",
         gpus=_gpus() if wanted.gpus else (),
@@ -159,14 +149,6 @@ def _versions() -> dict[str, str]:
     if "torch" in found:
         found["torch"] = found["torch"].partition("+")[0]
     return {name: found[name] for name in COMPARED if name in found}
-
-
-def _is_readable(root: str) -> bool:
-    try:
-        with os.scandir(root) as entries:
-            return next(entries, None) is not None
-    except OSError:
-        return False
 
 
 def _trouble(run_dir: Path, marker: str) -> str:

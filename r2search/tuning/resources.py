@@ -1,6 +1,6 @@
 """How many trials train at once, what each asks of Ray, and what memory each may take."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -59,43 +59,45 @@ def totals(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {kind: sum(node.get(kind, 0) for node in training) for kind in ("CPU", "GPU", "memory")}
 
 
-def plan_workers(
-    config: ResourcesConfig, cpus: float, gpus: float, memory: float, node_cpus: float = inf
-) -> Workers:
-    """Slots for what the cluster has: `cpus`, `gpus`, `memory` in bytes; `node_cpus` at one node.
+def plan_workers(config: ResourcesConfig, nodes: Sequence[Mapping[str, float]]) -> Workers:
+    """Slots for what the nodes have: CPU, GPU, memory in bytes.
 
     One thread a worker: it does 57 % of what two do (docs/experiments.md), so that two workers of
     one thread train more than one of two. On GPUs, `auto` gives each trial the share that its
-    network needs. Raises Misuse when nothing fits.
+    network needs. A worker has all that it asks for on one node: else Ray would wait for ever.
+    Raises Misuse when nothing fits.
     """
-    cores = max(1, int(cpus))
+    have = totals(nodes)
+    cores, gpus = max(1, int(have["CPU"])), have["GPU"]
     if config.gpu_share != "auto" and not gpus:
         raise Misuse(f"resources.gpu_share: {config.gpu_share} asked for, but Ray sees no GPU")
     share, shares = 0.0, tuple[float, ...]()
     if gpus:
         share = 1.0 if config.gpu_share == "auto" else float(config.gpu_share)
         shares = SHARES if config.gpu_share == "auto" else ()
-        if share > gpus or (share > 1 and share != int(share)):
+        most = max(node.get("GPU", 0) for node in nodes if node.get("CPU"))
+        if share > most or (share > 1 and share != int(share)):
             raise Misuse(
-                f"resources.gpu_share: {share:g} of {gpus:g} GPUs cannot be given; "
-                "take a share up to 1, or a whole number"
+                f"resources.gpu_share: {share:g} of {most:g} GPUs cannot be given; "
+                "take a share up to 1, or a whole number that one node has"
             )
     least = shares[0] if shares else share
-    slots = _fitting(gpus, least) if least else min(cores, int(memory / WORKER_MEMORY))
     if config.workers == "auto":
-        count = max(1, min(slots, cores))
+        slots = _fitting(nodes, 1, least)
+        count = max(1, slots if least else min(slots, int(have["memory"] / WORKER_MEMORY)))
     else:
         count = config.workers
         if count > cores:
             raise Misuse(
                 f"resources.workers: {count} asked for, but Ray sees {cores:g} CPUs; lower it"
             )
-        if least and count > slots:
+        if least and count > (slots := _fitting(nodes, 1, least)):
             raise Misuse(
-                f"resources.workers: {count} asked for, but {gpus:g} GPUs hold {slots} workers "
-                f"of {least:g} GPU each; lower it, or resources.gpu_share"
+                f"resources.workers: {count} asked for, but {gpus:g} GPUs, and the CPUs beside "
+                f"them, hold {slots} workers of {least:g} GPU each; lower it, or "
+                "resources.gpu_share"
             )
-    threads = max(1, int(min(cores // count, node_cpus)))  # for more Ray would wait for ever
+    threads = next((t for t in range(cores, 1, -1) if _fitting(nodes, t, least) >= count), 1)
     return Workers(count, threads, share, shares, gpus if shares else inf)
 
 
@@ -113,6 +115,15 @@ def plan_room(
     return Room(room, dtype, usable, workers.shares)
 
 
-def _fitting(gpus: float, share: float) -> int:
-    """How many workers fit. A share below 1 is of one GPU: each GPU holds two of 0.4."""
-    return int(gpus) * int(1 / share) if share < 1 else int(gpus / share)
+def _fitting(nodes: Sequence[Mapping[str, float]], threads: int, share: float) -> int:
+    """How many workers of so many threads and so much of a GPU fit on the nodes together."""
+    each = ((node.get("CPU", 0), node.get("GPU", 0)) for node in nodes)
+    return sum(_fitting_node(cpus, gpus, threads, share) for cpus, gpus in each)
+
+
+def _fitting_node(cpus: float, gpus: float, threads: int, share: float) -> int:
+    """The same of one node. A share below 1 is of one GPU: each GPU holds two of 0.4."""
+    most = int(cpus / threads)
+    if not share:
+        return most
+    return min(most, int(gpus) * int(1 / share) if share < 1 else int(gpus / share))

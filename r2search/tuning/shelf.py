@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from r2search.bundle import WEIGHTS
 from r2search.records import CHECKPOINTS
 from r2search.storage import Storage
 from r2search.tuning.checkpoints import weights_by_epoch
+from r2search.weights import WEIGHTS
 
 BRIEF_S = 10.0  # that Ray's loop waits for a store: what cannot be asked is asked again later
 

@@ -39,7 +39,7 @@ def measure_slots(
     Of a cluster, all nodes are looked at first: Misuse names what is wrong with them.
     """
     if os.environ.get("RAY_ADDRESS"):
-        check_nodes(study.fixed.data, run_dir, shelf.storage if shelf else None)
+        check_nodes(run_dir, shelf.storage if shelf else None)
     return find_slots(study, past)
 
 
@@ -50,8 +50,7 @@ def find_slots(study: Study, past: Sequence[Mapping[str, Any]] = ()) -> Slots:
     sooner, and its configs get the epochs that they would have got without a break.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    have, most = totals(nodes), max(node.get("CPU", 0) for node in nodes)
-    workers = plan_workers(study.resources, have["CPU"], have["GPU"], have["memory"], most)
+    workers = plan_workers(study.resources, nodes)
     where = _where(nodes, workers)
     known = [event["measured"] for event in past if "measured" in event]
     measured = next((facts for facts in reversed(known) if facts["where"] == where), None)
@@ -59,9 +58,8 @@ def find_slots(study: Study, past: Sequence[Mapping[str, Any]] = ()) -> Slots:
         probe = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus)(_measure)
         found: dict[str, Any] = ray.get(probe.remote(study.fixed, workers.threads))
         measured = {"where": where, **found}
-    room = plan_room(
-        study.resources, workers, have["memory"], measured["gpu_memory"], measured["dtype"]
-    )
+    memory = totals(nodes)["memory"]
+    room = plan_room(study.resources, workers, memory, measured["gpu_memory"], measured["dtype"])
     return Slots(workers, Rate(**measured["rate"]), room, measured)
 
 

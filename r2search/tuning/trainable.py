@@ -17,7 +17,7 @@ from ray import tune
 
 from r2search.config import TrialConfig
 from r2search.data.samples import SampleSet
-from r2search.records import CHECKPOINTS, EpochReport, Outcome
+from r2search.records import CHECKPOINTS, MOST_SAID, EpochReport, Outcome
 from r2search.scratch import shared_scratch
 from r2search.storage import Storage, StorageError
 from r2search.storage.stop import watch_stop
@@ -31,7 +31,6 @@ from r2search.tuning.memory_guard import MemoryGuard
 LOOK_S = 0.5  # between looks whether the study ends
 HUNG_S = 300.0  # without a training step a worker is taken for hung,
 HUNG_EPOCHS = 10  # or, where that is longer, for so many predicted epochs
-MOST_SAID = 500  # characters of an error
 
 log = logging.getLogger(__name__)
 

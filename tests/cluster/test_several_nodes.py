@@ -18,7 +18,7 @@ from r2search.bundle import load_bundle
 from r2search.tuning.events import read_events
 
 pytest.importorskip("aiohttp", reason="the extra `cluster` is not installed")
-EPOCHS = 8  # of each trial
+EPOCHS = 6  # of each trial
 SAVED = 4  # an epoch after which a trial's state is on disk before its report is told
 GO_ON_S = 15.0
 # One trial trains longer than all others together, so that it is the one to lose its node.

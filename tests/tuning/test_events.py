@@ -291,8 +291,9 @@ def test_a_record_may_be_in_memory_alone_and_have_a_clock_of_its_own() -> None:
 def test_the_time_of_a_search_is_that_of_all_its_sessions() -> None:
     now = 5.0
     ledger = Ledger(None, lambda: now)
+    ledger.begin()
     now = 8.0  # after the calibration
-    ledger.begin(workers=2)
+    ledger.found_workers(workers=2)
     now = 10.0
     ledger.start(trial="t0001", **FACTS)
     now = 18.0

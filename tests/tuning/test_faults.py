@@ -63,8 +63,10 @@ baselines:
   raising: {{train.lr: 0.012}}
   killed: {{train.lr: 0.013}}
   killing: {{train.lr: 0.014}}
+  unready: {{train.lr: 0.0145}}
   broken_gpu: {{train.lr: 0.015}}
   unwritable: {{train.lr: 0.016}}
+  unresettable: {{train.lr: 0.0165}}
   hung: {{train.lr: 0.017}}
   unbuildable: {{train.lr: 0.018}}
   metricless: {{train.lr: 0.019}}
@@ -79,7 +81,7 @@ def planting(shared: Shared) -> type[NetworkTrainable]:
 
     It saves its state after every epoch.
     """
-    shared = replace(shared, rungs=frozenset(range(1, EPOCHS)), hung_s=15.0)
+    shared = replace(shared, rungs=frozenset(range(1, EPOCHS)), hung_s=10.0)
 
     class Planted(sharing(shared)):  # type: ignore[misc]  # sent to the worker whole
         def setup(self, config: dict[str, Any]) -> None:
@@ -93,7 +95,20 @@ def planting(shared: Shared) -> type[NetworkTrainable]:
                 return training_step(model, optimizer, parts, hardware)
 
             module.training_step = step  # type: ignore[attr-defined]
+            if config["name"] == "unready":  # begun by a new worker: the one before was killed
+                self.plant_once("setup")
             super().setup(config)
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            if new_config["name"] == "unresettable":
+                self.plant_once("reset")
+            return super().reset_config(new_config)  # type: ignore[no-any-return]
+
+        def plant_once(self, where: str) -> None:
+            once = self.shared.checkpoints_dir.parent / where
+            if not once.exists():
+                once.touch()
+                raise ValueError("planted")
 
         def _build(self) -> Trainer:
             if self._name == "unbuildable":
@@ -213,8 +228,10 @@ def test_the_study_goes_on_whatever_happens_to_a_trial(faulty: Searched) -> None
         "raising": "failed",
         "killed": "completed",
         "killing": "infeasible",
+        "unready": "completed",
         "broken_gpu": "completed",
         "unwritable": "completed",
+        "unresettable": "completed",
         "hung": "completed",
         "unbuildable": "failed",
         "metricless": "failed",
@@ -243,6 +260,15 @@ def test_a_trial_whose_worker_was_lost_goes_on_exactly_where_it_was(
     (note,) = faulty.notes(name)
     assert note.startswith("its worker was lost (")
     assert trial.reports[-1].seconds["setup"] > 0  # of the worker that took it up
+
+
+@pytest.mark.parametrize(("name", "where"), [("unready", "setup"), ("unresettable", "reset")])
+def test_a_worker_that_fails_before_a_trial_costs_it_nothing(
+    faulty: Searched, name: str, where: str
+) -> None:
+    assert (faulty.folder / where).exists()
+    (note,) = faulty.notes(name)
+    assert note == "its worker was lost (ValueError: planted); another goes on with it"
 
 
 def test_a_trial_that_kills_its_worker_twice_is_infeasible(faulty: Searched) -> None:
@@ -332,8 +358,8 @@ def test_optuna_hears_of_a_config_without_room_as_of_one_that_is_refused(
 def test_a_config_without_room_counts_as_infeasible_alone(faulty: Searched) -> None:
     own = [TrialOutcome(**_of_search(trial)) for trial in faulty.trials.values()]
     counts = count_trials(own, {"too_slow": 2})
-    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (4, 4, 6)
-    assert counts["total"] == 10
+    assert (counts["infeasible"], counts["failed"], counts["completed"]) == (4, 4, 8)
+    assert counts["total"] == 12
 
 
 def _of_search(trial: TrialOutcome) -> dict[str, Any]:
@@ -357,7 +383,8 @@ def test_what_is_left_on_disk_is_the_best_weights_of_trials_that_did_not_fail(
 ) -> None:
     folder = faulty.folder / "checkpoints"
     left = {path.name for path in folder.iterdir() if path.is_dir()}
-    assert left == {"halved", "killed", "broken_gpu", "hung", "t0001"}
+    kept = {"halved", "killed", "unready", "broken_gpu", "unresettable", "hung", "t0001"}
+    assert left == kept
     for name in left:
         best = faulty.trials[name].best(METRIC, "maximize")
         (path,) = (folder / name).iterdir()

@@ -1,4 +1,4 @@
-"""A trial that takes the memory of its node ends alone, before Ray's monitor kills anyone."""
+"""A trial that takes the memory of its node: it ends alone, or Ray's monitor kills its worker."""
 
 import json
 import os
@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from r2search.tuning.events import read_trials
+import pytest
+
+from r2search.tuning.events import read_events, read_trials
 
 STUDY = """
 import sys
@@ -23,10 +25,14 @@ from r2search.tuning.trainable import sharing
 def planting(shared):
     class Hungry(sharing(shared)):
         def _build(self):
-            eaten = []
+            eaten, once = [], self.shared.checkpoints_dir.parent / "eaten"
             while self._name == "U-Net":
                 eaten.append(b"x" * 2**27)
                 time.sleep(0.2)
+            while self._name == "t0001" and (eaten or not once.exists()):
+                once.touch()
+                self._guard._must_shrink = lambda: False
+                eaten.append(b"x" * 2**27)
             return super()._build()
 
     return Hungry
@@ -34,11 +40,15 @@ def planting(shared):
 
 engine.sharing = planting
 settings = {"budget.time": 240.0, "budget.trials": 1, "budget.max_epochs": 2}
+settings["resources.workers"] = 1
 run_study(load_study("quick.yaml", settings), Path(sys.argv[1]), tracking="disabled")
 """
 
 
-def test_a_config_that_takes_the_memory_of_the_node_costs_itself_alone(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study on a node whose memory a baseline takes slowly, and a trial once, unguarded."""
+    folder = tmp_path_factory.mktemp("memory") / "run"
     lines = Path("/proc/meminfo").read_text().splitlines()
     facts = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines}
     taken = facts["MemTotal"] - facts["MemAvailable"]
@@ -48,15 +58,24 @@ def test_a_config_that_takes_the_memory_of_the_node_costs_itself_alone(tmp_path:
         "RAY_memory_usage_threshold": f"{limit:.4f}",
         "RAY_memory_monitor_refresh_ms": "100",
     }
-    subprocess.run(
-        [sys.executable, "-c", STUDY, str(tmp_path / "run")], check=True, env=environment
-    )
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    trials = {trial.trial: trial for trial in read_trials(tmp_path / "run" / "trials.jsonl")}
-    assert summary["status"] == "completed"
+    subprocess.run([sys.executable, "-c", STUDY, str(folder)], check=True, env=environment)
+    return folder
+
+
+def test_a_config_that_takes_the_memory_of_the_node_costs_itself_alone(run_dir: Path) -> None:
+    trials = {trial.trial: trial for trial in read_trials(run_dir / "trials.jsonl")}
     assert trials["U-Net"].outcome == "infeasible"
     assert re.match(r"MemoryError: \d+% of the node's memory are taken", trials["U-Net"].reason)
-    assert trials["t0001"].outcome == "completed"
-    record = (tmp_path / "run" / "trials.jsonl").read_text()
-    assert "worker was lost" not in record
-    assert '"event": "resume"' not in record
+    events = list(read_events(run_dir / "trials.jsonl"))
+    assert not [event for event in events if event.get("trial") == "U-Net" and "text" in event]
+
+
+def test_a_worker_that_rays_monitor_kills_does_not_end_the_study(run_dir: Path) -> None:
+    assert (run_dir / "eaten").exists()
+    assert json.loads((run_dir / "summary.json").read_text())["status"] == "completed"
+    events = list(read_events(run_dir / "trials.jsonl"))
+    (resumed,) = [event for event in events if event["event"] == "resume"]
+    assert "killed due to the node running low on memory" in resumed["broken"]
+    (trial,) = [t for t in read_trials(run_dir / "trials.jsonl") if t.trial == "t0001"]
+    assert trial.outcome == "completed"
+    assert [report.epoch for report in trial.reports] == [1, 2]

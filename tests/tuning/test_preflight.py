@@ -48,10 +48,6 @@ FAULTS: dict[str, tuple[NodeFacts, str]] = {
         "r2search is 0.1.0 (code bbbbbbbb), the driver's is 0.1.0 (code aaaaaaaa); install the "
         "same, with -c constraints.txt",
     ),
-    "no images": (
-        replace(FINE, unreadable=("/shared/chase_db1",)),
-        "/shared/chase_db1 cannot be read; have the images at this path on every node",
-    ),
     "a run folder of its own": (
         replace(FINE, run_dir="/runs/r1 is not the driver's folder of that name"),
         "/runs/r1 is not the driver's folder of that name; name with --out a folder that all "
@@ -75,32 +71,24 @@ def test_what_is_wrong_with_a_node_is_named_with_its_remedy(fault: str) -> None:
 
 
 def test_all_that_is_wrong_is_named_together() -> None:
-    facts = NodeFacts(versions={}, unreadable=("a", "b"), run_dir="c", gpus=())
-    assert len(judge(facts, DRIVER, gpus=1)) == len(DRIVER) + 4
+    facts = NodeFacts(versions={}, run_dir="c", gpus=())
+    assert len(judge(facts, DRIVER, gpus=1)) == len(DRIVER) + 2
 
 
 def test_gpus_that_ray_does_not_count_are_nobodys_concern() -> None:
     assert judge(replace(FINE, gpus=((0, GIB),)), DRIVER, gpus=0) == []
 
 
-def wanted(run_dir: Path, *roots: Path) -> Wanted:
+def wanted(run_dir: Path) -> Wanted:
     (run_dir / "marker").touch()
-    return Wanted(roots=tuple(map(str, roots)), run_dir=str(run_dir), marker="marker")
+    return Wanted(run_dir=str(run_dir), marker="marker")
 
 
 def test_this_machine_is_like_itself(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    facts = look(wanted(tmp_path, tmp_path))
+    facts = look(wanted(tmp_path))
     assert judge(facts, facts.versions, gpus=0) == []
     assert set(facts.versions) == set(DRIVER)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "marker"]
-
-
-def test_a_folder_that_is_missing_or_empty_holds_no_images(tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    facts = look(wanted(tmp_path, tmp_path / "gone", empty))
-    assert facts.unreadable == [str(tmp_path / "gone"), str(empty)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["marker"]
 
 
 def test_a_run_folder_without_the_drivers_file_is_not_shared(
@@ -125,7 +113,7 @@ def test_a_run_folder_that_cannot_be_written_is_seen(
 
 def test_a_store_takes_the_place_of_a_shared_run_folder(s3: S3Server, tmp_path: Path) -> None:
     store = Storage(s3.url("preflight"), 3.0, 3.0)
-    asked = Wanted(roots=(), run_dir=str(tmp_path / "elsewhere"), marker="mark", storage=store)
+    asked = Wanted(run_dir=str(tmp_path / "elsewhere"), marker="mark", storage=store)
     seen_by_nobody = look(asked)
     said = "s3://bucket/preflight is not the driver's; set the same AWS_ENDPOINT_URL on every node"
     assert judge(seen_by_nobody, seen_by_nobody.versions, gpus=0) == [said]
@@ -142,12 +130,12 @@ import json, sys
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
-from r2search.config import DataConfig, Misuse
+from r2search.config import Misuse
 from r2search.tuning.preflight import check_nodes
 
 def check():
     try:
-        check_nodes(DataConfig(root=run_dir / "gone"), run_dir)
+        check_nodes(run_dir)
     except Misuse as misuse:
         return str(misuse)
 
@@ -182,9 +170,8 @@ def test_every_node_of_a_real_cluster_is_asked(tmp_path: Path) -> None:
     )
     first, *lines = answer["said"].splitlines()
     # Both nodes have the address of this machine; torch sees no GPU where Ray was told of one.
-    assert first.endswith("with the nodes of the cluster:")
+    assert first == "1 problem with the nodes of the cluster:"
     assert {line.partition(": ")[2] for line in lines} == {
-        f"{tmp_path / 'gone'} cannot be read; have the images at this path on every node",
         "torch sees 0 of the 1 GPUs that Ray counts; install torch for CUDA, and check nvidia-smi",
     }
     assert answer["left"] == []

@@ -115,14 +115,14 @@ def test_a_study_that_is_killed_ten_times_has_the_record_of_one_that_is_not(
     assert {"wait", "promote", "infeasible", "end"} <= {event["event"] for event in expected}
 
 
-@pytest.mark.parametrize("kind", ["asha", "median", "ray_asha"])
+@pytest.mark.parametrize(("kind", "trials"), [("asha", 1000), ("median", 200), ("ray_asha", 200)])
 def test_a_thousand_trials_survive_ten_kills(
-    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, trials: int
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda file: None)  # the machine itself does not fail here
     study = make_study(
         {
-            "budget.trials": 1000,
+            "budget.trials": trials,
             "budget.time": "100h",
             "budget.max_epochs": EPOCHS,
             "early_terminate.type": kind,
@@ -138,7 +138,7 @@ def test_a_thousand_trials_survive_ten_kills(
     drive(study, path)
     assert record(path) == expected
     names = {event["trial"] for event in expected if "trial" in event}
-    assert len(names) == 1000 + len(study.baselines)
+    assert len(names) == trials + len(study.baselines)
 
 
 def test_a_study_that_has_ended_has_nothing_left_to_do(

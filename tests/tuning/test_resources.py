@@ -23,7 +23,7 @@ PLENTY = 1000 * GIB
 
 
 def planned(cpus: float, gpus: float = 0, memory: float = PLENTY, **asked: Any) -> Workers:
-    return plan_workers(ResourcesConfig(**asked), cpus, gpus, memory)
+    return plan_workers(ResourcesConfig(**asked), [{"CPU": cpus, "GPU": gpus, "memory": memory}])
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_workers_fit_what_the_cluster_has(
             4,
             1,
             {"workers": 2, "gpu_share": 1},
-            r"resources\.workers: 2 asked for, but 1 GPUs hold 1 workers of 1",
+            r"resources\.workers: 2 asked for, but 1 GPUs, .* hold 1 workers of 1",
         ),
         (
             8,
             2,
             {"workers": 5, "gpu_share": 0.4},
-            r"resources\.workers: 5 asked for, but 2 GPUs hold 4 workers of 0\.4 GPU each",
+            r"resources\.workers: 5 asked for, but 2 GPUs, .* hold 4 workers of 0\.4 GPU each",
         ),
     ],
 )
@@ -88,9 +88,35 @@ def test_what_can_never_be_given_is_refused_before_ray_waits_for_it(
         planned(cpus, gpus, **asked)
 
 
-def test_a_worker_asks_for_no_more_threads_than_a_node_has() -> None:
-    assert plan_workers(ResourcesConfig(workers=1), 16, 0, 64e9, node_cpus=8).threads == 8
-    assert plan_workers(ResourcesConfig(workers=8), 16, 0, 64e9, node_cpus=8).threads == 2
+def node(cpus: float, gpus: float = 0) -> dict[str, float]:
+    return {"CPU": cpus, "GPU": gpus, "memory": PLENTY}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "count", "threads"),
+    [
+        ([node(8), node(8)], {"workers": 1}, 1, 8),
+        ([node(8), node(8)], {"workers": 8}, 8, 2),
+        ([node(8), node(8)], {"workers": 3}, 3, 4),  # two on one node, one on the other
+        ([node(3), node(5)], {"workers": 2}, 2, 3),  # of four threads the smaller held none
+        ([node(3), node(5)], {}, 8, 1),
+        ([node(0), node(4)], {"workers": 1}, 1, 4),  # a head that trains nothing
+        # CPUs where there is no GPU are no use to a worker on one.
+        ([node(16), node(4, 2)], {"gpu_share": 1}, 2, 2),
+        ([node(16), node(4, 2)], {}, 4, 1),
+        ([node(8, 1), node(8, 1)], {"workers": 1}, 1, 8),
+    ],
+)
+def test_a_worker_has_all_that_it_asks_for_on_one_node(
+    nodes: list[dict[str, float]], asked: dict[str, Any], count: int, threads: int
+) -> None:
+    workers = plan_workers(ResourcesConfig(**asked), nodes)
+    assert (workers.count, workers.threads) == (count, threads)
+
+
+def test_gpus_of_several_nodes_are_no_share_of_one_worker() -> None:
+    with pytest.raises(Misuse, match=r"resources\.gpu_share: 2 of 1 GPUs cannot be given"):
+        plan_workers(ResourcesConfig(gpu_share=2), [node(8, 1), node(8, 1)])
 
 
 def test_as_many_of_the_largest_trials_run_as_there_are_whole_gpus() -> None:

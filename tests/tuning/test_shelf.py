@@ -10,7 +10,6 @@ import pytest
 import torch
 from s3 import S3Server
 
-from r2search.bundle import WEIGHTS
 from r2search.config import Study, TrialConfig
 from r2search.data.samples import SampleSet
 from r2search.models.cost import Rate
@@ -25,7 +24,7 @@ from r2search.tuning.resources import Workers
 from r2search.tuning.shelf import Shelf, StoreShelf
 from r2search.tuning.slots import Slots
 from r2search.tuning.trainable import NetworkTrainable, Shared, scratch_name, sharing
-from r2search.weights import read_weights, save_weights
+from r2search.weights import WEIGHTS, read_weights, save_weights
 
 METRIC = "val/dice_mean"
 EPOCHS = 3
