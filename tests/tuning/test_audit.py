@@ -23,6 +23,8 @@ def trial(
     *,
     baseline: bool = False,
     began: float = 0.0,
+    bracket: int = 0,
+    rungs: tuple[int, ...] = (),
 ) -> TrialOutcome:
     """A trial that reports every ten seconds."""
     reports = [
@@ -37,6 +39,8 @@ def trial(
         cost={},
         planned_epochs=4,
         started=began,
+        bracket=bracket,
+        rungs=rungs,
         reports=reports,
         report_times=[began + 10.0 * epoch for epoch in range(1, len(values) + 1)],
         outcome=outcome,
@@ -62,6 +66,35 @@ def test_an_order_that_stays_has_a_tau_of_one(study: Study) -> None:
     assert [(row["from"], row["to"], row["trials"]) for row in order] == [(1, 2, 4), (2, None, 3)]
     assert order[0]["tau"] == pytest.approx(4 / 6)  # of six pairs, one has changed
     assert order[1]["tau"] == pytest.approx(1.0)
+
+
+def test_trials_that_meet_after_the_same_seconds_are_compared_there(make_study: MakeStudy) -> None:
+    study = make_study({"early_terminate.type": "asha", "early_terminate.unit": "seconds"})
+    slow, fast = (1, 1), (2, 4)
+    trials = [
+        trial("a", (0.1, 0.2), "stopped", rungs=slow),
+        trial("b", (0.3, 0.4, 0.5, 0.6, 0.7), "stopped", rungs=fast),
+        trial("c", (0.2, 0.2, 0.2, 0.9, 0.9), "stopped", rungs=fast),
+        trial("d", (0.9, 0.9), "stopped", rungs=fast),  # at its first rung: it came no further
+    ]
+    found = audit(study, trials)
+    assert found["unit"] == "seconds"
+    assert [(row["from"], row["to"], row["trials"]) for row in found["order"]] == [
+        (1, 2, 3),
+        (2, None, 0),
+    ]
+    # Of a, b and c, 0.1, 0.4 and 0.2 at the first rung, and 0.1, 0.6 and 0.9 at the second
+    assert found["order"][0]["tau"] == pytest.approx(1 / 3)
+
+
+def test_the_rungs_of_a_later_bracket_are_counted_from_its_own(make_study: MakeStudy) -> None:
+    study = make_study({"early_terminate.type": "hyperband"})
+    trials = [trial(name, values, bracket=1, rungs=(2,)) for name, values in CURVES.items()]
+    plain = [trial(name, values, rungs=(1, 2)) for name, values in CURVES.items()]
+    assert audit(study, trials)["order"] == audit(study, plain)["order"]
+
+
+CURVES = {"a": (0.1, 0.2, 0.3, 0.4), "b": (0.2, 0.4, 0.5, 0.3), "c": (0.3, 0.1, 0.8, 0.8)}
 
 
 def test_a_trial_is_ranked_by_its_best_so_far(study: Study) -> None:
