@@ -12,12 +12,12 @@ in turns:
   `early_terminate: hyperband` stops by the same rule: after min_iter times powers of eta, whoever
   is not among the best 1/eta of those that came so far. Its server is not asked here.
 - nnunet: nnU-Net v2, 2-D, planned by itself, its shortest trainer ended by the clock
-  (nnunet/timed_trainer.py). Its planning and preparing, and the prediction of the validation
-  images, take no time here: all of the time is for training.
+  (nnunet_training.py). Its planning and preparing, and the prediction of the validation images,
+  take no time here: all of the time is for training.
 
 The figure is the objective on validation after half of the time and all of it, counted from the
 start of the command: of the searches, of the best epoch so far; of nnU-Net, of its weights then,
-predicted with nnunetv2_predict, scored as all others inside the field of view.
+scored as all others inside the field of view.
 
 nnU-Net needs an environment of its own, whose folder of commands --nnunet names:
     python3 -m venv nnunet && nnunet/bin/pip install torch==2.13.0 nnunetv2==2.8.1
@@ -27,35 +27,27 @@ What is done is kept beside the JSON (FILE.parts), so that the command may be st
 
 import argparse
 import json
-import os
 import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+import nnunet_peer
 from rich.console import Console
 from rich.table import Table
 from running import run
 
-from r2search.config import Study
-from r2search.data.samples import Sample, SampleSet
 from r2search.environment import machine, revision, versions
 from r2search.finish import write_json
 from r2search.space import load_study
 from r2search.strict import parse_duration
 from r2search.study import prepare
-from r2search.train.metrics import score, summarize
 from r2search.tuning.events import read_events
 
 HERE = Path(__file__).parent
 SHARES = (0.5, 1.0)  # of the time
-DATASET, TRAINER = "Dataset501_Images", "TimedTrainer"  # as nnU-Net calls them
-CHECKPOINTS = ("checkpoint_half.pth", "checkpoint_final.pth")
 
 
 def own(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
@@ -105,88 +97,9 @@ def _found(options: argparse.Namespace, told: Iterable[tuple[float, float]]) -> 
 
 
 def nnunet(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
-    """One training of nnU-Net. Its draws are not seeded."""
-    study, samples = prepare(load_study(options.space, {"data.root": str(_data(options))}))
-    raw = folder / "raw" / DATASET
-    write_raw(raw, samples)
-    cores = str(os.cpu_count())
-    environment = os.environ | {
-        "nnUNet_raw": str(raw.parent),
-        "nnUNet_preprocessed": str(folder / "preprocessed"),
-        "nnUNet_results": str(folder / "results"),
-        "nnUNet_extTrainer": str(HERE / "nnunet"),
-        "nnUNet_def_n_proc": cores,
-        "NNUNET_SECONDS": str(options.time),
-    }
-
-    def call(command: str, *flags: str) -> float:
-        """Seconds that a command of nnU-Net took."""
-        began, log = time.monotonic(), folder / f"{command}.log"
-        with log.open("a", encoding="utf-8") as file:
-            whole = [str(options.nnunet.resolve() / command), *flags]
-            code = subprocess.run(whole, stdout=file, stderr=file, env=environment).returncode
-        if code:
-            raise SystemExit(f"{command} ended with {code}; see {log}")
-        return time.monotonic() - began
-
-    which = ["-d", "501", "-c", "2d"]
-    prepared = call("nnUNetv2_plan_and_preprocess", *which, "-np", cores, "-npfp", cores)
-    parts = {"train": [s.id for s in samples.train], "val": [s.id for s in samples.val]}
-    splits = folder / "preprocessed" / DATASET / "splits_final.json"
-    splits.write_text(json.dumps([parts]), encoding="utf-8")
-    trained = call("nnUNetv2_train", "501", "2d", "0", "-tr", TRAINER, "-device", "cpu")
-    values, predicted = [], 0.0
-    for checkpoint in CHECKPOINTS:
-        out = folder / checkpoint.removesuffix(".pth")
-        fixed = ["-f", "0", "-tr", TRAINER, "-chk", checkpoint, "-device", "cpu"]
-        where = ["-i", str(raw / "imagesVal"), "-o", str(out)]
-        predicted += call("nnUNetv2_predict", *where, *which, *fixed)
-        values.append(scored(study, samples.val, out))
-    steps = [
-        line.split(": ", 1)[-1].strip()
-        for log in (folder / "results").rglob("training_log_*.txt")
-        for line in log.read_text(encoding="utf-8").splitlines()
-        if " steps of " in line
-    ]
-    plans = json.loads((folder / "preprocessed" / DATASET / "nnUNetPlans.json").read_text())
-    return {
-        "values": values,
-        "trained": steps,
-        "patch": plans["configurations"]["2d"]["patch_size"],
-        "seconds": {"prepare": prepared, "train": trained, "predict": predicted},
-    }
-
-
-def write_raw(folder: Path, samples: SampleSet) -> None:
-    """The images to train on and to validate with, as nnU-Net reads them."""
-    for name in ("imagesTr", "labelsTr", "imagesVal"):
-        (folder / name).mkdir(parents=True)
-    for sample in (*samples.train, *samples.val):
-        image = Image.fromarray(sample.image.squeeze())
-        image.save(folder / "imagesTr" / f"{sample.id}_0000.png", compress_level=1)
-        Image.fromarray(sample.mask).save(folder / "labelsTr" / f"{sample.id}.png")
-    for sample in samples.val:
-        name = f"{sample.id}_0000.png"
-        shutil.copy(folder / "imagesTr" / name, folder / "imagesVal" / name)
-    labels = {"background": 0} | {f"class{n}": n for n in range(1, samples.classes)}
-    about = {
-        "channel_names": {str(n): f"channel{n}" for n in range(samples.channels)},
-        "labels": labels,
-        "numTraining": len(samples.train) + len(samples.val),
-        "file_ending": ".png",
-    }
-    write_json(folder / "dataset.json", about)
-
-
-def scored(study: Study, samples: Iterable[Sample], folder: Path) -> float:
-    """The objective of masks that another program has written."""
-    tallies = []
-    for sample in samples:
-        mask = np.asarray(Image.open(folder / f"{sample.id}.png"))
-        classes = range(1, study.fixed.model.classes)
-        each = np.stack([mask == index for index in classes]).astype(np.float32)
-        tallies.append(score(each, sample.mask, sample.fov, threshold=0.5))
-    return summarize(tallies)[study.metric.name.removeprefix("val/")]
+    given = {"data.root": str(Path(options.data).resolve()), "data.otherwise": "error"}
+    study, samples = prepare(load_study(options.space, given))
+    return nnunet_peer.train(study, samples, options.time, options.nnunet, folder)
 
 
 SYSTEMS: dict[str, Callable[[argparse.Namespace, int, Path], dict[str, Any]]] = {
@@ -195,10 +108,6 @@ SYSTEMS: dict[str, Callable[[argparse.Namespace, int, Path], dict[str, Any]]] = 
     "random_hyperband": random,
     "nnunet": nnunet,
 }
-
-
-def _data(options: argparse.Namespace) -> Path:
-    return Path(options.data).resolve()
 
 
 def main() -> None:
