@@ -194,12 +194,13 @@ class Proposals:
     def _center(self, drawn: int) -> dict[str, Any] | None:
         """The settings of the baseline near which the next trial is drawn, if it is.
 
-        A prior that is wrong costs little: what is known of the trials takes its place.
+        A prior that is wrong costs little: what is known of the trials takes its place, and no more
+        than STARTUP_TRIALS are drawn near baselines in all, on average.
         """
         search, baselines = self._study.search, list(self._study.baselines.values())
         rng = rng_for(search.seed, "prior", drawn)
         fading = STARTUP_TRIALS / (STARTUP_TRIALS + drawn + self._evidence)
-        if not baselines or rng.random() >= search.prior * fading:
+        if not baselines or rng.random() >= search.prior * fading**2:
             return None
         config = trial_config(self._study, baselines[rng.integers(len(baselines))].overrides)
         return {p.key: setting(config, p.key) for p in self._study.parameters}

@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learning_curves import synthetic_curve
 
 from r2search.config import Study
 from r2search.records import EpochReport, TrialOutcome
 from r2search.tuning.audit import audit
+from r2search.tuning.budget import Plan
+from r2search.tuning.curves import Failure
+from r2search.tuning.events import Ledger
+from r2search.tuning.scheduler import build_scheduler
+from r2search.tuning.searcher import StudySearcher
+from r2search.tuning.virtual import Clock, VirtualSearch
 
 METRIC = "val/dice_mean"
 MakeStudy = Callable[..., Study]
@@ -153,6 +160,42 @@ def test_a_study_without_a_report_is_audited_too(study: Study) -> None:
 def test_a_study_shorter_than_its_grace_period_has_no_rung(make_study: MakeStudy) -> None:
     study = make_study({"early_terminate.grace_period": 9})
     assert audit(study, FINISHED)["order"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "searcher"), [("ray_asha", "random"), ("ray_asha", "tpe"), ("asha", "tpe")]
+)
+def test_of_a_whole_study_settings_that_do_nothing_have_an_importance_near_zero(
+    make_study: MakeStudy, kind: str, searcher: str
+) -> None:
+    study = make_study(
+        {
+            "budget.trials": 150,
+            "budget.time": "10h",
+            "budget.max_epochs": 9,
+            "early_terminate.type": kind,
+            "early_terminate.grace_period": 3,
+            "search.searcher": searcher,
+        }
+    )
+
+    def train(proposal: dict[str, Any], epoch: int) -> EpochReport | Failure:
+        curve = synthetic_curve(
+            study, *(proposal[key] for key in ("name", "overrides", "baseline"))
+        )
+        if epoch <= len(curve.reports):
+            return curve.reports[epoch - 1]
+        assert curve.failure
+        return curve.failure
+
+    ledger = Ledger(None, clock := Clock())
+    searching = StudySearcher(study, lambda config: Plan(9, 1.0, 1, 1.0, 1, 1), ledger)
+    VirtualSearch(study, searching, build_scheduler(study), train, ledger, clock, 2).run()
+    found = audit(study, list(ledger.trials.values()))["importance"]
+    assert found["trials"] > 100
+    for useless in ("train.class_weights", "model.base_filters", "model.block"):
+        assert found["shares"][useless] < 0.05
+    assert max(found["shares"], key=found["shares"].__getitem__) in ("model.depth", "train.lr")
 
 
 @given(
