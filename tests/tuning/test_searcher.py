@@ -245,8 +245,9 @@ def test_probabilities_weigh_random_draws(make_study: MakeStudy, ledger: Ledger)
 
 
 def test_optuna_too_draws_both_ends_of_ranges(make_study: MakeStudy) -> None:
+    study = make_study()
     evidence = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    found = [draw(make_study(), suggest_by(evidence.ask())) for _ in range(200)]
+    found = [draw(study, suggest_by(evidence.ask())) for _ in range(200)]
     assert {each["model.depth"] for each in found} == {1, 2, 3, 4}
     assert {each["model.recurrence"] for each in found if "model.recurrence" in each} == {1, 2, 3}
     assert {each["model.dropout"] for each in found} == {0.0, 0.1, 0.2, 0.3}
@@ -508,10 +509,11 @@ def test_a_baseline_far_from_the_best_costs_at_most_a_fifth_more_time(
     bad = {"bad": Baseline(overrides=far | {"model.dropout": 0.3, "train.lr": 1e-4})}
     needed = []
     for baselines, chance in (({}, 0.0), (bad, prior)):
-        settings = {"early_terminate.type": "none", "search.prior": chance}
-        studies = [make_study(settings | {"search.seed": seed, **LONG}) for seed in range(40)]
-        found = [study.model_copy(update={"baselines": baselines}) for study in studies]
-        needed.append(statistics.median(map(trials_to_target, found)))
+        study = make_study({"early_terminate.type": "none", "search.prior": chance, **LONG})
+        searches = [study.search.model_copy(update={"seed": seed}) for seed in range(40)]
+        seeded = ({"baselines": baselines, "search": search} for search in searches)
+        found = [trials_to_target(study.model_copy(update=one)) for one in seeded]
+        needed.append(statistics.median(found))
     assert needed[1] <= 1.2 * needed[0]
 
 
