@@ -152,7 +152,8 @@ def plain_study(flags: list[str], out: Path, workers: int) -> dict[str, Any]:
     ran = run_plain(flags, out, workers)
     ran.phases["closing"] = ran.phases.pop("finishing")
     found = json.loads((out / "reports.json").read_text(encoding="utf-8"))
-    return describe([Report(**report) for report in found], workers, ran)
+    reports = [Report(r["process"], r["trial"], r["t"], r["seconds"]) for r in found]
+    return describe(reports, workers, ran)
 
 
 def describe(reports: list[Report], workers: int, ran: Ran) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""A study as people write it for Ray Tune: a function trainable, for goodput.py to compare with.
+"""A study as people write it for Ray Tune: for goodput.py and against.py to compare with.
 
     python benchmarks/plain_tune.py --space benchmarks/goodput.yaml --time 10m --out plain
 
 Settings, images, network, steps and validation are r2search's. The rest is what guides show: the
-function loads the images, reports every epoch with a checkpoint, and runs in a fresh process a
-trial; OptunaSearch proposes, ASHAScheduler stops. When each epoch ended and where its time went is
-written to reports.json in the folder.
+trainable, a function, loads the images, reports every epoch with a checkpoint, and runs in a fresh
+process a trial; OptunaSearch proposes, ASHAScheduler stops. When each epoch ended, what it reached
+and where its time went is written to reports.json in the folder.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Any
 
 import ray
 import torch
+from optuna.samplers import RandomSampler, TPESampler
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -72,8 +73,8 @@ def suggest(trial: Any, p: Parameter) -> Value:
     return value
 
 
-def search(study: Study, threads: int, storage: Path) -> list[Path]:
-    """The folders of all trials."""
+def search(study: Study, threads: int, storage: Path, *, random: bool) -> list[Path]:
+    """The folders of all trials. `random`: Optuna draws them, and models nothing."""
     mode = "max" if study.metric.goal == "maximize" else "min"
     longest = study.budget.max_epochs
     rule = study.early_terminate
@@ -85,7 +86,10 @@ def search(study: Study, threads: int, storage: Path) -> list[Path]:
             metric="objective",
             mode=mode,
             search_alg=OptunaSearch(
-                partial(define, study), metric="objective", mode=mode, seed=study.search.seed
+                partial(define, study),
+                metric="objective",
+                mode=mode,
+                sampler=(RandomSampler if random else TPESampler)(seed=study.search.seed),
             ),
             scheduler=ASHAScheduler(
                 max_t=longest,
@@ -109,6 +113,7 @@ def reports_of(trial_dir: Path) -> list[dict[str, Any]]:
             "process": str(line["pid"]),
             "trial": line["trial_id"],
             "t": line["reported"],
+            "objective": line["objective"],
             "seconds": line["seconds"],
         }
         for line in map(json.loads, lines)
@@ -121,23 +126,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--space", required=True, help="space file")
-    parser.add_argument("--data", help="the images, with --reader (default: the space file's)")
-    parser.add_argument("--reader")
+    parser.add_argument("--data", help="the images (default: the space file's)")
+    parser.add_argument("--reader", help="of the images (default: the space file's)")
     parser.add_argument("--time", type=parse_duration, required=True, help="of the search")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--random", action="store_true", help="nothing is modelled")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trials at a time")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     options = parser.parse_args()
-    given = {"budget.time": options.time}
+    given: dict[str, Any] = {"budget.time": options.time, "search.seed": options.seed}
     if options.data:
-        data = Path(options.data).resolve()
-        given |= {"data.root": str(data), "data.reader": options.reader}
+        given["data.root"] = str(Path(options.data).resolve())
+    if options.reader:
+        given["data.reader"] = options.reader
     study = load_study(options.space, given)
     options.out.mkdir(parents=True)
     print("[plain] starting:", flush=True)
     ray.init(address="local", log_to_driver=False)
     print("[plain] searching:", flush=True)
     threads = max(1, (os.cpu_count() or 1) // options.workers)
-    found = search(study, threads, options.out.resolve() / "ray")
+    found = search(study, threads, options.out.resolve() / "ray", random=options.random)
     print("[plain] finishing:", flush=True)
     reports = [report for trial_dir in found for report in reports_of(trial_dir)]
     (options.out / "reports.json").write_text(json.dumps(reports), encoding="utf-8")

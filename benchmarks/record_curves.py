@@ -22,9 +22,11 @@ Of every epoch: all validation metrics, loss and rate, seconds by the clock (tra
 and by the processor (cpu). A config that fails (a loss that is not finite) is kept with the epochs
 before it and the reason. Same config, seed, versions and hardware give the same curve.
 
-Every finished config lies beside the output (OUT.parts/NAME.json) and is not trained again,
-whenever the command is killed; of the configs that were being trained nothing is kept. More
---configs later extend the sequence. The output holds what is finished so far.
+The output holds what is finished so far: after every config it is written anew, and the same
+command goes on from it, on another machine too, or from the files beside it (OUT.parts/NAME.json).
+Whenever the command is killed, no finished config is trained again; of those that were being
+trained nothing is kept. Configs are begun in the order of the sequence, so that those of a table
+that is not complete fill the space evenly, too. More --configs later extend the sequence.
 """
 
 import argparse
@@ -41,12 +43,11 @@ from pathlib import Path
 from typing import Any
 
 from curve_training import Job, begin, read_curve, record
+from recorded_parts import finished, parts_of, recorded, take_up
 from space_filling import design
 
 from r2search.config import BudgetConfig, Misuse, Study, TrialConfig
 from r2search.data.samples import SampleSet
-from r2search.environment import machine, revision, versions
-from r2search.finish import write_json
 from r2search.models.cost import Rate, epoch_seconds
 from r2search.space import load_study, trial_config
 from r2search.study import prepare
@@ -124,20 +125,14 @@ def load(options: argparse.Namespace) -> tuple[Study, SampleSet, dict[str, Any]]
 def main() -> None:
     options = parse()
     study, samples, settings = load(options)
-    jobs, refused = jobs_of(study, samples, options.configs)
-    parts = options.out.with_name(f"{options.out.name}.parts")
-    parts.mkdir(parents=True, exist_ok=True)
-    claim(parts, fixed := described(study, samples, settings))
-    facts = fixed | {
-        "refused": refused,
-        "versions": versions(),
-        "revision": revision(),
-        "machine": machine(),
-    }
+    out = options.out
+    origin = take_up(out, fixed := described(study, samples, settings))
+    jobs, refused = jobs_of(study, samples, max(options.configs, recorded(out)))
+    wanted = jobs[: len(study.baselines) + options.configs]
+    facts = fixed | {"refused": refused} | origin
 
     def assemble() -> int:
-        found = [parts / f"{job.name}.json" for job in jobs]
-        curves = tuple(read_curve(path) for path in found if path.exists())
+        curves = finished(out, jobs)
         recording = Recording(
             space=study.name,
             metric=study.metric.name,
@@ -149,19 +144,20 @@ def main() -> None:
             curves=curves,
             facts=facts,
         )
-        write_curves(options.out, recording)
+        write_curves(out, recording)
         return len(curves)
 
-    left = [job for job in jobs if not (parts / f"{job.name}.json").exists()]
+    done = {curve.name for curve in finished(out, wanted)}
+    left = [job for job in wanted if job.name not in done]
     hours = sum(job.predicted for job in left) / options.processes / 3600
-    say(f"{len(jobs) - len(left)} of {len(jobs)} are there, {refused} configs were refused")
+    say(f"{len(done)} of {len(wanted)} are there, {refused} configs were refused")
     say(f"the rest should take {hours:.2f} h on a quiet machine like that of RATE")
     try:
-        train_all(study, samples, left, parts, options.processes, assemble)
+        train_all(study, samples, left, parts_of(out), options.processes, assemble)
     except KeyboardInterrupt:
         say("interrupted; the same command goes on")
         os._exit(130)  # the pool would first finish what it has begun
-    say(f"{options.out}: {assemble()} configs")
+    say(f"{out}: {assemble()} configs")
 
 
 def train_all(
@@ -221,19 +217,6 @@ def described(study: Study, samples: SampleSet, settings: dict[str, Any]) -> dic
         "threads": 1,
         "hardware": asdict(detect(study.fixed.train, threads=1)),
     }
-
-
-def claim(parts: Path, facts: dict[str, Any]) -> None:
-    """Misuse when the folder holds parts of another recording."""
-    path = parts / "recording.json"
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(facts))
-        changed = [key for key in now if now[key] != before.get(key)]
-        if changed:
-            names = ", ".join(changed)
-            raise Misuse(f"--out: {parts} holds a recording with other {names}; name another --out")
-    write_json(path, facts)
 
 
 def say(text: str) -> None:

@@ -296,7 +296,7 @@ class SearchConfig(Strict):
         ge=0.0,
         le=1.0,
         description="chance that a trial is drawn near a baseline: of the first; it fades with "
-        "every trial, and is half of that after ten",
+        "every trial, to a quarter after ten, so that a wrong one costs ten trials at most",
     )
 
 

@@ -42,6 +42,8 @@ class TrialOutcome:
     outcome: Outcome | None = None  # None while it runs
     reason: str = ""
     worker: str = ""
+    bracket: int = 0  # also the number of its first rung, and
+    rungs: tuple[int, ...] = ()  # the epochs at which it waits, from that one on
     reports: list[EpochReport] = field(default_factory=list)
     report_times: list[float] = field(default_factory=list)  # seconds since the study began
 

@@ -41,14 +41,19 @@ def _half(found: Mapping[str, Any]) -> list[Html]:
 
 
 def _order(found: Mapping[str, Any]) -> list[Html]:
+    by_time = found.get("unit") == "seconds"
     rows: list[list[Cell]] = [
         [
-            f"epoch {row['from']}",
-            "the end" if row["to"] is None else f"epoch {row['to']}",
+            f"rung {rung}" if by_time else f"epoch {row['from']}",
+            "the end"
+            if row["to"] is None
+            else f"rung {rung + 1}"
+            if by_time
+            else f"epoch {row['to']}",
             Number(str(row["trials"]), row["trials"]),
             Number(number(row["tau"]), row["tau"]),
         ]
-        for row in found.get("order") or ()
+        for rung, row in enumerate(found.get("order") or (), start=1)
         if row["tau"] is not None
     ]
     if not rows:

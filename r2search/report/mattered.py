@@ -54,12 +54,15 @@ SLICES = (
 
 
 def _importance(summary: Summary) -> list[Html]:
-    importance = part(summary, "audit").get("importance")
+    audit = part(summary, "audit")
+    importance = audit.get("importance")
     if not importance:
         return []
+    by_time = audit.get("unit") == "seconds"
+    first = "epochs up to the first rung" if by_time else f"first {importance['epoch']} epochs"
     caption = (
-        f"Of {importance['trials']} trials by the best of their first {importance['epoch']} epochs "
-        "(PED-ANOVA): how much each setting decided about being among the best."
+        f"Of {importance['trials']} trials by the best of their {first} (PED-ANOVA): how much each "
+        "setting decided about being among the best."
     )
     title = "Which settings decided who was among the best"
     return [drawing("importance", title, shares_of(importance["shares"]), caption)]

@@ -1,6 +1,7 @@
 """Was early stopping right, and what mattered? Asked of the record of a study.
 
-Trials are compared by the best that they had reached with the same epochs. What stopped trials
+Trials are compared by the best that they had reached with the same epochs, or the same seconds
+where they meet after those (`early_terminate.unit`). What stopped trials
 would have become is estimated by what those trained to their end still gained from the same epoch
 on. Those were chosen for being good, so that this is an estimate, and is called one.
 """
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from r2search.config import Study
+from r2search.config import WAITING, Study
 from r2search.data.samples import rng_for
 from r2search.records import TrialOutcome
 from r2search.selection import eligible, incumbent
@@ -29,6 +30,8 @@ Reached = Mapping[str, NDArray[np.float64]]
 def audit(study: Study, trials: Sequence[TrialOutcome]) -> dict[str, Any]:
     """What summary.json holds under `audit`. A part that too few trials can tell is None.
 
+    - `unit`: whether `epochs` or `seconds` are the same; with seconds, the epochs named below are
+      those of a config that can just afford `max_epochs`;
     - `order`, a list of {from, to, trials, tau}: Kendall's tau between the order of the trials at
       the epoch of a rung and at the next (`to` None: at their end), of those that came so far;
     - `stopping`, {stopped, finished, chance, regret}: the estimated chance that one of the trials
@@ -39,7 +42,9 @@ def audit(study: Study, trials: Sequence[TrialOutcome]) -> dict[str, Any]:
     """
     own = [trial for trial in eligible(trials) if not trial.baseline]
     reached = {trial.trial: _reached(study, trial) for trial in own}
+    settings = study.early_terminate
     return {
+        "unit": settings.unit if settings.type in WAITING else "epochs",
         "order": _order(study, own, reached),
         "stopping": _stopping(study, trials, own, reached),
         "half": _half(study, trials),
@@ -57,18 +62,29 @@ def _reached(study: Study, trial: TrialOutcome) -> NDArray[np.float64]:
 
 
 def _order(study: Study, own: Sequence[TrialOutcome], reached: Reached) -> list[dict[str, Any]]:
-    settings, longest = study.early_terminate, study.budget.max_epochs
-    levels = rung_levels(settings.grace_period, settings.reduction_factor, longest)
+    levels = _levels(study)
     rows = []
-    for level, then in zip(levels, [*levels, None][1:], strict=True):
-        later = [
-            (reached[trial.trial][level - 1], reached[trial.trial][(then or 0) - 1])
-            for trial in own
-            if len(trial.reports) > level
-            and (trial.outcome == "completed" if then is None else len(trial.reports) >= then)
-        ]
+    for rung, (level, then) in enumerate(zip(levels, [*levels, None][1:], strict=True)):
+        later = []
+        for trial in own:
+            curve, now = reached[trial.trial], _epoch_of(trial, rung, levels)
+            end = len(curve) if then is None else _epoch_of(trial, rung + 1, levels)
+            if now < len(curve) >= end and (then is not None or trial.outcome == "completed"):
+                later.append((curve[now - 1], curve[end - 1]))
         rows.append({"from": level, "to": then, "trials": len(later), "tau": _tau(later)})
     return rows
+
+
+def _levels(study: Study) -> tuple[int, ...]:
+    """The epochs of all rungs, of a trial that has no rungs of its own."""
+    settings = study.early_terminate
+    return rung_levels(settings.grace_period, settings.reduction_factor, study.budget.max_epochs)
+
+
+def _epoch_of(trial: TrialOutcome, rung: int, levels: Sequence[int]) -> int:
+    """The epoch at which a trial comes to a rung, counted from 0."""
+    own = rung - trial.bracket
+    return trial.rungs[own] if 0 <= own < len(trial.rungs) else levels[rung]
 
 
 def _tau(pairs: Sequence[tuple[float, float]]) -> float | None:
@@ -123,9 +139,11 @@ def _half(study: Study, trials: Sequence[TrialOutcome]) -> dict[str, Any] | None
 def _importance(
     study: Study, own: Sequence[TrialOutcome], reached: Reached
 ) -> dict[str, Any] | None:
-    epoch = min(study.early_terminate.grace_period, study.budget.max_epochs)
-    comparable = [trial for trial in own if len(trial.reports) >= epoch]
-    shares = importance(
-        study, [(trial.overrides, reached[trial.trial][epoch - 1]) for trial in comparable]
-    )
-    return shares and {"trials": len(comparable), "epoch": epoch, "shares": shares}
+    levels = _levels(study) or (study.budget.max_epochs,)
+    comparable = [
+        (trial.overrides, reached[trial.trial][epoch - 1])
+        for trial in own
+        if len(trial.reports) >= (epoch := _epoch_of(trial, 0, levels))
+    ]
+    shares = importance(study, comparable)
+    return shares and {"trials": len(comparable), "epoch": levels[0], "shares": shares}

@@ -177,6 +177,7 @@ def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
     kind, t = event["event"], event["t"]
     if kind == "trial":
         facts = {key: event[key] for key in _TRIAL_FACTS}
+        facts |= {"bracket": event.get("bracket", 0), "rungs": tuple(event.get("rungs", ()))}
         trials[event["trial"]] = TrialOutcome(**facts, started=t)
     elif kind == "report":
         facts = {key: event[key] for key in ("epoch", "metrics", "pixels", "seconds")}

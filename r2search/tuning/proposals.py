@@ -22,6 +22,7 @@ from r2search.grammar import setting
 from r2search.space import draw, suggest_near, suggest_randomly, trial_config
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger
+from r2search.tuning.excerpt import ExcerptStorage
 from r2search.tuning.optuna_view import OptunaView, directions
 
 STARTUP_TRIALS = 10  # drawn at random before TPE has evidence to model
@@ -49,7 +50,9 @@ class Proposals:
         self._planner = planner
         self._ledger = ledger
         self._instead = instead
-        self._optuna = optuna.create_study(directions=directions(study))
+        aims = directions(study)
+        self._trials = ExcerptStorage(aims, study.search.seed)
+        self._optuna = optuna.create_study(directions=aims, storage=self._trials)
         self._view = view
         self._nothing_fits = False  # as the last draws had it
         self._evidence = 0  # trials of earlier studies
@@ -116,7 +119,7 @@ class Proposals:
         random = self._study.search.searcher == "random" or drawn + self._evidence < STARTUP_TRIALS
         random = random or self._center(drawn) is not None
         for _ in range(0 if random or self._nothing_fits else MOST_PROPOSALS):
-            self._optuna.sampler = _sampler(self._study, len(self._optuna.get_trials(False)))
+            self._optuna.sampler = _sampler(self._study, self._trials.created)
             trial = self._optuna.ask()
             overrides = draw(self._study, suggest_by(trial))
             plan = self._plan(overrides, proposed=True)
@@ -191,12 +194,13 @@ class Proposals:
     def _center(self, drawn: int) -> dict[str, Any] | None:
         """The settings of the baseline near which the next trial is drawn, if it is.
 
-        A prior that is wrong costs little: what is known of the trials takes its place.
+        A prior that is wrong costs little: what is known of the trials takes its place, and no more
+        than STARTUP_TRIALS are drawn near baselines in all, on average.
         """
         search, baselines = self._study.search, list(self._study.baselines.values())
         rng = rng_for(search.seed, "prior", drawn)
         fading = STARTUP_TRIALS / (STARTUP_TRIALS + drawn + self._evidence)
-        if not baselines or rng.random() >= search.prior * fading:
+        if not baselines or rng.random() >= search.prior * fading**2:
             return None
         config = trial_config(self._study, baselines[rng.integers(len(baselines))].overrides)
         return {p.key: setting(config, p.key) for p in self._study.parameters}

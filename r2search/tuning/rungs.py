@@ -77,6 +77,7 @@ class _Standing:
 
     place: Place
     gains: tuple[float, ...] = ()  # besides the value, known from the start: larger is better
+    epoch: float = 1.0  # what one costs
     values: dict[int, float] = field(default_factory=dict)  # by epoch
     best: float = -math.inf
 
@@ -103,19 +104,24 @@ class Rungs:
         # (bracket, number) -> trials that came there, with their values
         self._rungs: defaultdict[tuple[int, int], dict[str, float]] = defaultdict(dict)
         self._waiting: dict[str, tuple[int, int]] = {}
-        self._trained = [0] * brackets  # epochs
+        self._trained = [0.0] * brackets  # in epochs, or in what they cost
 
     def next_place(self, levels: Sequence[int]) -> Place:
         """For a new trial that may wait at `levels`: the bracket in which least was trained.
 
-        So all brackets get as many epochs.
+        So all brackets get as many epochs, or the same time if that is what epochs cost.
         """
         bracket = self._trained.index(min(self._trained))
         return Place(bracket, tuple(levels[bracket:]))
 
-    def begin(self, trial: str, place: Place, gains: tuple[float, ...] = ()) -> None:
-        """A trial begins, in its place. All trials of a table have as many gains."""
-        self._trials[trial] = _Standing(place, gains)
+    def begin(
+        self, trial: str, place: Place, gains: tuple[float, ...] = (), *, epoch: float = 1.0
+    ) -> None:
+        """A trial begins, in its place; `epoch`: what one costs.
+
+        All trials of a table have as many gains.
+        """
+        self._trials[trial] = _Standing(place, gains, epoch)
 
     def until(self, trial: str, epoch: int, planned: int) -> int:
         """Where a trial of `planned` epochs waits next after `epoch`; `planned` if nowhere."""
@@ -131,7 +137,7 @@ class Rungs:
         standing.values[epoch] = value
         standing.best = max(value, standing.best)
         bracket = standing.place.bracket
-        self._trained[bracket] += 1
+        self._trained[bracket] += standing.epoch
         for number in standing.place.rungs_at(epoch):
             rung = (bracket, number)
             self._rungs[rung][trial] = standing.best

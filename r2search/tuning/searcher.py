@@ -146,7 +146,7 @@ class StudySearcher(Searcher):
             self._baselines.remove(name)
             drawn = as_drawn(self._study, overrides)
         else:
-            self._rungs.begin(name, place, self._gains(event["cost"]))
+            self._begin(name, place, event["cost"])
             self._drawn += 1
             drawn = overrides
         asked = None if drawn is None else self._proposals.ask(drawn)
@@ -264,7 +264,7 @@ class StudySearcher(Searcher):
         asked, overrides, plan = found
         name, plan = f"t{self._drawn:04d}", self._in_the_time_left(plan)
         place = self._rungs.next_place(waiting_epochs(self._study, plan))
-        self._rungs.begin(name, place, self._gains(plan.cost()))
+        self._begin(name, place, plan.cost())
         return _Run(name, False, overrides, plan, asked, place)
 
     def _in_the_time_left(self, plan: Plan) -> Plan:
@@ -272,9 +272,11 @@ class StudySearcher(Searcher):
         epochs = min(plan.epochs, self._left() / plan.epoch_seconds)
         return replace(plan, epochs=max(1, int(epochs)))
 
-    def _gains(self, cost: Mapping[str, float]) -> tuple[float, ...]:
-        """What a trial is ranked by besides its value: larger is better."""
-        return tuple(-cost[name] for name in self._study.metric.against)
+    def _begin(self, name: str, place: Place, cost: Mapping[str, float]) -> None:
+        """A drawn trial takes its place at the rungs."""
+        gains = tuple(-cost[name] for name in self._study.metric.against)  # larger is better
+        by_time = self._study.early_terminate.unit == "seconds"
+        self._rungs.begin(name, place, gains, epoch=cost["epoch_seconds"] if by_time else 1.0)
 
     def _is_exhausted(self) -> bool:
         return self._drawn_all or self._drawn >= self._study.budget.trials

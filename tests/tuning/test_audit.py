@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learning_curves import synthetic_curve
 
 from r2search.config import Study
 from r2search.records import EpochReport, TrialOutcome
 from r2search.tuning.audit import audit
+from r2search.tuning.budget import Plan
+from r2search.tuning.curves import Failure
+from r2search.tuning.events import Ledger
+from r2search.tuning.scheduler import build_scheduler
+from r2search.tuning.searcher import StudySearcher
+from r2search.tuning.virtual import Clock, VirtualSearch
 
 METRIC = "val/dice_mean"
 MakeStudy = Callable[..., Study]
@@ -23,6 +30,8 @@ def trial(
     *,
     baseline: bool = False,
     began: float = 0.0,
+    bracket: int = 0,
+    rungs: tuple[int, ...] = (),
 ) -> TrialOutcome:
     """A trial that reports every ten seconds."""
     reports = [
@@ -37,6 +46,8 @@ def trial(
         cost={},
         planned_epochs=4,
         started=began,
+        bracket=bracket,
+        rungs=rungs,
         reports=reports,
         report_times=[began + 10.0 * epoch for epoch in range(1, len(values) + 1)],
         outcome=outcome,
@@ -62,6 +73,35 @@ def test_an_order_that_stays_has_a_tau_of_one(study: Study) -> None:
     assert [(row["from"], row["to"], row["trials"]) for row in order] == [(1, 2, 4), (2, None, 3)]
     assert order[0]["tau"] == pytest.approx(4 / 6)  # of six pairs, one has changed
     assert order[1]["tau"] == pytest.approx(1.0)
+
+
+def test_trials_that_meet_after_the_same_seconds_are_compared_there(make_study: MakeStudy) -> None:
+    study = make_study({"early_terminate.type": "asha", "early_terminate.unit": "seconds"})
+    slow, fast = (1, 1), (2, 4)
+    trials = [
+        trial("a", (0.1, 0.2), "stopped", rungs=slow),
+        trial("b", (0.3, 0.4, 0.5, 0.6, 0.7), "stopped", rungs=fast),
+        trial("c", (0.2, 0.2, 0.2, 0.9, 0.9), "stopped", rungs=fast),
+        trial("d", (0.9, 0.9), "stopped", rungs=fast),  # at its first rung: it came no further
+    ]
+    found = audit(study, trials)
+    assert found["unit"] == "seconds"
+    assert [(row["from"], row["to"], row["trials"]) for row in found["order"]] == [
+        (1, 2, 3),
+        (2, None, 0),
+    ]
+    # Of a, b and c, 0.1, 0.4 and 0.2 at the first rung, and 0.1, 0.6 and 0.9 at the second
+    assert found["order"][0]["tau"] == pytest.approx(1 / 3)
+
+
+def test_the_rungs_of_a_later_bracket_are_counted_from_its_own(make_study: MakeStudy) -> None:
+    study = make_study({"early_terminate.type": "hyperband"})
+    trials = [trial(name, values, bracket=1, rungs=(2,)) for name, values in CURVES.items()]
+    plain = [trial(name, values, rungs=(1, 2)) for name, values in CURVES.items()]
+    assert audit(study, trials)["order"] == audit(study, plain)["order"]
+
+
+CURVES = {"a": (0.1, 0.2, 0.3, 0.4), "b": (0.2, 0.4, 0.5, 0.3), "c": (0.3, 0.1, 0.8, 0.8)}
 
 
 def test_a_trial_is_ranked_by_its_best_so_far(study: Study) -> None:
@@ -120,6 +160,42 @@ def test_a_study_without_a_report_is_audited_too(study: Study) -> None:
 def test_a_study_shorter_than_its_grace_period_has_no_rung(make_study: MakeStudy) -> None:
     study = make_study({"early_terminate.grace_period": 9})
     assert audit(study, FINISHED)["order"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "searcher"), [("ray_asha", "random"), ("ray_asha", "tpe"), ("asha", "tpe")]
+)
+def test_of_a_whole_study_settings_that_do_nothing_have_an_importance_near_zero(
+    make_study: MakeStudy, kind: str, searcher: str
+) -> None:
+    study = make_study(
+        {
+            "budget.trials": 150,
+            "budget.time": "10h",
+            "budget.max_epochs": 9,
+            "early_terminate.type": kind,
+            "early_terminate.grace_period": 3,
+            "search.searcher": searcher,
+        }
+    )
+
+    def train(proposal: dict[str, Any], epoch: int) -> EpochReport | Failure:
+        curve = synthetic_curve(
+            study, *(proposal[key] for key in ("name", "overrides", "baseline"))
+        )
+        if epoch <= len(curve.reports):
+            return curve.reports[epoch - 1]
+        assert curve.failure
+        return curve.failure
+
+    ledger = Ledger(None, clock := Clock())
+    searching = StudySearcher(study, lambda config: Plan(9, 1.0, 1, 1.0, 1, 1), ledger)
+    VirtualSearch(study, searching, build_scheduler(study), train, ledger, clock, 2).run()
+    found = audit(study, list(ledger.trials.values()))["importance"]
+    assert found["trials"] > 100
+    for useless in ("train.class_weights", "model.base_filters", "model.block"):
+        assert found["shares"][useless] < 0.05
+    assert max(found["shares"], key=found["shares"].__getitem__) in ("model.depth", "train.lr")
 
 
 @given(

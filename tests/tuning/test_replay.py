@@ -10,6 +10,7 @@ import pytest
 
 from r2search.config import Study, TrialConfig
 from r2search.records import EpochReport
+from r2search.tuning import excerpt
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger, read_events
 from r2search.tuning.scheduler import build_scheduler, take_up
@@ -139,6 +140,30 @@ def test_a_thousand_trials_survive_ten_kills(
     assert record(path) == expected
     names = {event["trial"] for event in expected if "trial" in event}
     assert len(names) == trials + len(study.baselines)
+
+
+@pytest.mark.parametrize("kind", ["asha", "ray_asha"])
+def test_a_study_of_which_tpe_is_shown_an_excerpt_survives_kills_too(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(excerpt, "MOST", 30)
+    monkeypatch.setattr(excerpt, "GOOD", 3)
+    study = make_study(
+        {
+            "budget.trials": 80,
+            "budget.time": "100h",
+            "budget.max_epochs": EPOCHS,
+            "early_terminate.type": kind,
+        }
+    )
+    drive(study, tmp_path / "whole.jsonl")
+    expected = record(tmp_path / "whole.jsonl")
+    path, rng = tmp_path / "killed.jsonl", random.Random(0)
+    for _ in range(5):
+        with pytest.raises(Killed):
+            drive(study, path, rng.randrange(1, len(expected) // 6))
+    drive(study, path)
+    assert record(path) == expected
 
 
 def test_a_study_that_has_ended_has_nothing_left_to_do(

@@ -230,6 +230,18 @@ def test_brackets_get_the_same_time_and_begin_at_different_rungs() -> None:
     assert max(trained.values()) - min(trained.values()) <= 20
 
 
+def test_where_epochs_have_a_cost_brackets_get_the_same_of_it() -> None:
+    table, spent = Rungs(3, brackets=2), [0.0, 0.0]
+    for number in range(40):
+        name, cost = str(number), 1.0 + 9.0 * (number % 2)
+        place = table.next_place(LEVELS)
+        table.begin(name, place, epoch=cost)
+        for epoch in range(1, table.until(name, 0, 20) + 1):
+            table.report(name, epoch, 0.5)
+            spent[place.bracket] += cost
+    assert abs(spent[0] - spent[1]) <= 60  # six epochs of the dearest
+
+
 def test_a_trial_is_judged_by_its_own_bracket() -> None:
     table = Rungs(3, brackets=2)
     for name, bracket in (("a", 0), ("b", 0), ("c", 0), ("d", 1), ("e", 1)):

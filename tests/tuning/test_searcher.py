@@ -1,6 +1,8 @@
 """What is proposed, and what Optuna is told. Real Optuna; the tests play Ray's part."""
 
 import logging
+import math
+import statistics
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +15,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from r2search.config import Study, TrainConfig, TrialConfig
+from r2search.config import Baseline, Study, TrainConfig, TrialConfig
 from r2search.records import EpochReport
-from r2search.space import contains, trial_config
+from r2search.space import contains, draw, trial_config
 from r2search.tuning.budget import Plan, Refusal
 from r2search.tuning.events import Ledger, read_events
 from r2search.tuning.optuna_view import OptunaView
-from r2search.tuning.proposals import MOST_DRAWS, STARTUP_TRIALS
+from r2search.tuning.proposals import MOST_DRAWS, STARTUP_TRIALS, suggest_by
 from r2search.tuning.searcher import StudySearcher
 
 METRIC = "val/dice_mean"
@@ -240,6 +242,15 @@ def test_probabilities_weigh_random_draws(make_study: MakeStudy, ledger: Ledger)
     )
     # 4 has 0.9: 180 of 200, with a standard deviation of 4.2. An even draw would give 100.
     assert 160 <= drawn[4] < 200
+
+
+def test_optuna_too_draws_both_ends_of_ranges(make_study: MakeStudy) -> None:
+    study = make_study()
+    evidence = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = [draw(study, suggest_by(evidence.ask())) for _ in range(200)]
+    assert {each["model.depth"] for each in found} == {1, 2, 3, 4}
+    assert {each["model.recurrence"] for each in found if "model.recurrence" in each} == {1, 2, 3}
+    assert {each["model.dropout"] for each in found} == {0.0, 0.1, 0.2, 0.3}
 
 
 def test_tpe_finds_what_a_random_search_does_not(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -465,11 +476,48 @@ def test_the_first_trials_are_drawn_near_the_baselines_if_a_prior_says_so_and_la
     believing = StudySearcher(make_study(settings | {"search.prior": 1.0}), plan, ledger)
     drawn = proposals(believing, 400)
     assert share(drawn[:10]) > 0.2  # a half of three quarters
-    assert share(drawn[:100]) > 2 * share(drawn[200:]) > 0
+    assert share(drawn[:100]) > 2 * share(drawn[100:])
     without = Ledger(None)
     assert share(proposals(StudySearcher(make_study(settings), plan, without), 100)) == 0
     alone = make_study(settings | {"search.prior": 1.0}).model_copy(update={"baselines": {}})
     assert share(proposals(StudySearcher(alone, plan, Ledger(None)), 20)) == 0
+
+
+def trials_to_target(study: Study) -> int:
+    """How many trials of one epoch until one has nearly the best value, which few draws have."""
+    searcher = StudySearcher(study, plan_of_one_epoch, Ledger(None))
+    for number in range(1, 300):
+        proposal = searcher.suggest(str(number))
+        assert isinstance(proposal, dict)
+        model, lr = proposal["config"]["model"], proposal["config"]["train"]["lr"]
+        value = 1.1 - 0.1 * model["depth"] - model["dropout"] - 0.2 * abs(math.log10(lr) + 2)
+        searcher.on_trial_complete(str(number), result(1, value))
+        if value >= 0.95:
+            return number
+    raise AssertionError("no trial came to the target")
+
+
+def plan_of_one_epoch(config: TrialConfig) -> Plan:
+    return replace(plan(config), epochs=1)
+
+
+@pytest.mark.parametrize("prior", [0.0, 0.5])
+def test_a_baseline_far_from_the_best_costs_at_most_a_fifth_more_time(
+    make_study: MakeStudy, prior: float
+) -> None:
+    far = {"model.block": "conv", "model.depth": 4, "model.base_filters": 8}
+    bad = {"bad": Baseline(overrides=far | {"model.dropout": 0.3, "train.lr": 1e-4})}
+    needed = []
+    for baselines, chance in (({}, 0.0), (bad, prior)):
+        study = make_study({"early_terminate.type": "none", "search.prior": chance, **LONG})
+        searches = [study.search.model_copy(update={"seed": seed}) for seed in range(40)]
+        seeded = ({"baselines": baselines, "search": search} for search in searches)
+        found = [trials_to_target(study.model_copy(update=one)) for one in seeded]
+        needed.append(statistics.median(found))
+    assert needed[1] <= 1.2 * needed[0]
+
+
+LONG = {"budget.trials": 300, "budget.max_epochs": 1}
 
 
 def test_the_journal_holds_the_finished_trials(bare: Study, ledger: Ledger, tmp_path: Path) -> None:

@@ -74,8 +74,13 @@ def test_curves_that_cross_deceive_a_scheduler_that_stops_early(
     assert found.seconds_to_target() == math.inf
 
 
-def test_to_minimise_is_the_mirror_of_to_maximise(make_study: MakeStudy) -> None:
-    studies = [of(make_study, metric__goal=goal, budget__time=150) for goal in GOALS]
+@pytest.mark.parametrize("searcher", ["random", "tpe"])
+@pytest.mark.parametrize("kind", ["ray_asha", "asha", "pasha", "hyperband", "median"])
+def test_to_minimise_is_the_mirror_of_to_maximise(
+    make_study: MakeStudy, kind: str, searcher: str
+) -> None:
+    given = {"early_terminate__type": kind, "search__searcher": searcher}
+    studies = [of(make_study, metric__goal=goal, budget__time=150, **given) for goal in GOALS]
     up, down = (replay(Table(study, synthetic_curves(study, 40), 2), 4) for study in studies)
     assert [(t, -value) for t, value in down.found] == list(up.found)
     assert (-down.best, down.epochs, down.trials) == (up.best, up.epochs, up.trials)

@@ -119,6 +119,34 @@ def test_a_search_keeps_to_its_workers_its_clock_and_its_plans(
     assert not running
 
 
+@pytest.mark.parametrize("kind", SCHEDULERS)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_trial_is_stopped_in_its_grace_period_or_before_another_came_so_far(
+    make_study: MakeStudy, kind: str, seed: int
+) -> None:
+    study = make_study(
+        {
+            "early_terminate.type": kind,
+            "early_terminate.grace_period": 2,
+            "budget.time": 200,
+            "budget.max_epochs": 8,
+            "search.seed": seed,
+        }
+    )
+    own = [trial for trial in run(study, workers=3).trials.values() if not trial.baseline]
+    stopped = [trial for trial in own if trial.outcome == "stopped"]
+    assert bool(stopped) is (kind != "none")
+    for trial in stopped:
+        assert len(trial.reports) >= 2
+        assert trial.ended is not None
+        others = [
+            other
+            for other in own
+            if other is not trial and sum(t <= trial.ended for t in other.report_times) >= 2
+        ]
+        assert others
+
+
 def test_an_epoch_takes_its_seconds_and_a_switch_its_own(make_study: MakeStudy) -> None:
     study = make_study({"early_terminate.type": "none", "budget.trials": 1})
     ledger = run(study)

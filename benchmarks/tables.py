@@ -1,0 +1,131 @@
+"""README's tables of results, from the JSON that the benchmarks wrote.
+
+    python benchmarks/tables.py
+    python benchmarks/tables.py --check
+
+What stands between `<!-- results: NAME.json -->` and `<!-- end of results -->` is made from
+benchmarks/results/NAME.json; TABLES says how. `--check` writes nothing, and fails when README would
+change, or when there are results that it does not show.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+BLOCK = re.compile(r"(<!-- results: ([\w-]+\.json) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
+
+
+def search_efficiency(facts: dict[str, Any]) -> Iterator[str]:
+    for table in facts["tables"]:
+        ours = table["searches"]["r2search"]
+        shares = list(ours["regret"])
+        yield (
+            f"{table['space']}, {table['workers']} workers, {table['seconds']:.0f} s, "
+            f"{facts['seeds']} seeds; with an oracle {table['oracle_seconds']:.0f} s to the target:"
+        )
+        yield ""
+        heads = [f"regret at {float(share):.0%}" for share in shares]
+        yield from _head("", *heads, "target, s", "reached")
+        for name, found in table["searches"].items():
+            regrets = [_interval(found["regret"][share], ".3f") for share in shares]
+            target = _interval(found["seconds_to_target"], ".0f")
+            yield _row(name, *regrets, target, f"{found['reached']:.0%}")
+        yield ""
+    bounds = facts["ratio_at_least"]
+    yield from _head("", "its time to target over ours")
+    for name, ratio in facts["time_to_target_ratio"].items():
+        yield _row(name, f"{'> ' if name in bounds else ''}{ratio:.2f}")
+
+
+def against(facts: dict[str, Any]) -> Iterator[str]:
+    seconds = [share * facts["seconds"] for share in facts["shares"]]
+    yield from _head(
+        f"`{facts['metric']['name']}`, median (each)", *(f"after {s / 60:g} min" for s in seconds)
+    )
+    for name, runs in facts["repetitions"].items():
+        single = zip(*(run["values"] for run in runs), strict=True)
+        each = [", ".join(_figure(value, ".3f") for value in values) for values in single]
+        medians = [_figure(value, ".3f") for value in facts["medians"][name]]
+        yield _row(name, *(f"{m} ({e})" for m, e in zip(medians, each, strict=True)))
+
+
+def scale(facts: dict[str, Any]) -> Iterator[str]:
+    yield from _head("trials", "deciding a trial, ms", "growth from 200", "driver, GB")
+    yield _row(
+        f"{facts['trials']:,}",
+        f"{facts['mean_deciding_ms']:.1f}",
+        f"{facts['growth']:.2f}",
+        f"{facts['driver_bytes'] / 1e9:.2f}",
+    )
+
+
+# File in benchmarks/results -> the lines of its table
+TABLES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
+    "search_efficiency.json": search_efficiency,
+    "against.json": against,
+    "scale.json": scale,
+}
+
+
+def _head(*cells: str) -> Iterator[str]:
+    yield _row(*cells)
+    yield "|" + "---|" * len(cells)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _interval(values: Sequence[float | None], form: str) -> str:
+    """A median, and its interval."""
+    middle, low, high = (_figure(value, form) for value in values)
+    return f"{middle} ({low}-{high})"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "never" if value is None else format(value, form)
+
+
+def filled(text: str, results: Path) -> str:
+    """The text with all of its tables made anew. KeyError when nobody knows how to make one."""
+
+    def fill(block: re.Match[str]) -> str:
+        facts = json.loads((results / block[2]).read_text(encoding="utf-8"))
+        lines = "\n".join(TABLES[block[2]](facts)).strip()
+        return f"{block[1]}\n{lines}\n\n{block[4]}"
+
+    return BLOCK.sub(fill, text)
+
+
+def unshown(text: str, results: Path) -> list[str]:
+    """Results that no table of the text shows."""
+    shown = {block[2] for block in BLOCK.finditer(text)}
+    return sorted({path.name for path in results.glob("*.json")} - shown)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    options = parser.parse_args()
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    now = filled(text, RESULTS)
+    if not options.check:
+        path.write_text(now, encoding="utf-8")
+        return
+    if missing := unshown(text, RESULTS):
+        sys.exit(f"README.md shows nothing of {', '.join(missing)} of benchmarks/results")
+    if now != text:
+        sys.exit("README.md: its tables are not those of benchmarks/results; run tables.py")
+
+
+if __name__ == "__main__":
+    main()

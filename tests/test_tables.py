@@ -1,0 +1,91 @@
+"""README's tables are those of the committed results."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TABLES = run_path(str(ROOT / "benchmarks" / "tables.py"), run_name="tables")
+
+SEARCHES = {
+    "time_to_target_ratio": {"random": 4.0, "ray_optuna_asha": 2.5},
+    "ratio_at_least": ["random"],
+    "seeds": 50,
+    "tables": [
+        {
+            "space": "retina",
+            "workers": 4,
+            "seconds": 1234.4,
+            "oracle_seconds": 55.0,
+            "searches": {
+                "r2search": {
+                    "regret": {"0.25": [0.01, 0.005, 0.02], "1": [0.0, 0.0, 0.001]},
+                    "seconds_to_target": [300.0, 250.0, None],
+                    "reached": 0.96,
+                }
+            },
+        }
+    ],
+}
+AGAINST = {
+    "metric": {"name": "val/dice_mean", "goal": "maximize"},
+    "seconds": 1200.0,
+    "shares": [0.5, 1.0],
+    "medians": {"r2search": [0.71, 0.75], "nnunet": [None, 0.7]},
+    "repetitions": {
+        "r2search": [{"values": [0.71, 0.75]}, {"values": [0.72, 0.74]}],
+        "nnunet": [{"values": [None, 0.7]}],
+    },
+}
+SCALE = {"trials": 2000, "mean_deciding_ms": 41.25, "growth": 1.234, "driver_bytes": 8.1e8}
+
+
+def text_of(tmp_path: Path, name: str, facts: dict[str, Any]) -> str:
+    """A README with this table, filled."""
+    (tmp_path / name).write_text(json.dumps(facts), encoding="utf-8")
+    text = f"Before\n<!-- results: {name} -->\nold\n<!-- end of results -->\nafter\n"
+    filled: str = TABLES["filled"](text, tmp_path)
+    assert filled.startswith("Before\n")
+    assert filled.endswith("<!-- end of results -->\nafter\n")
+    assert "old" not in filled
+    assert TABLES["filled"](filled, tmp_path) == filled
+    return filled
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "line"),
+    [
+        (
+            "search_efficiency.json",
+            SEARCHES,
+            "| r2search | 0.010 (0.005-0.020) | 0.000 (0.000-0.001) | 300 (250-never) | 96% |",
+        ),
+        ("search_efficiency.json", SEARCHES, "| random | > 4.00 |"),
+        ("search_efficiency.json", SEARCHES, "| ray_optuna_asha | 2.50 |"),
+        ("against.json", AGAINST, "| r2search | 0.710 (0.710, 0.720) | 0.750 (0.750, 0.740) |"),
+        ("against.json", AGAINST, "| nnunet | never (never) | 0.700 (0.700) |"),
+        ("scale.json", SCALE, "| 2,000 | 41.2 | 1.23 | 0.81 |"),
+    ],
+)
+def test_a_block_is_filled_from_its_file(
+    tmp_path: Path, name: str, facts: dict[str, Any], line: str
+) -> None:
+    text = text_of(tmp_path, name, facts)
+    assert line in text.splitlines()
+
+
+def test_results_that_are_shown_nowhere_are_found(tmp_path: Path) -> None:
+    text = text_of(tmp_path, "scale.json", SCALE)
+    assert TABLES["unshown"](text, tmp_path) == []
+    assert TABLES["unshown"]("", tmp_path) == ["scale.json"]
+
+
+def test_the_readme_shows_all_results_and_as_they_are() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
