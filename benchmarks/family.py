@@ -135,7 +135,9 @@ def main() -> None:
     }
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         futures = {
-            pool.submit(train, options.out / name, trial, seed, 1): f"{name} {seed}"
+            pool.submit(
+                train, load_study(options.out / name / "space.yaml"), trial, seed, 1
+            ): f"{name} {seed}"
             for name, trial in trials.items()
             for seed in range(1, options.seeds + 1)
             if f"{name} {seed}" not in done

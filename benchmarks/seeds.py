@@ -2,12 +2,15 @@
 
     python benchmarks/seeds.py RUN --seeds 3 --out seeds.json
     python benchmarks/seeds.py RUN --seeds 3 --out precision.json --dtypes float32 bfloat16
+    python benchmarks/seeds.py retina.yaml --set data.root=data/chase_db1 --set model.depth=2 \\
+        --epochs 10 --dtypes float32 bfloat16 --out precision.json
 
 The images, their split and the number of epochs are those of the study; weights, patches,
 augmentation and dropout are drawn anew by each seed. Each training keeps its best epoch by the
 study's objective on validation and scores it once on the test split. With `--dtypes`, the
-incumbent alone is trained in each of these precisions. What is in the JSON file already is not
-trained again, so that the command may be stopped and continued.
+incumbent alone is trained in each of these precisions. In place of a study's run folder a space
+file and `--set` give one config, whose precision is looked at by itself. What is in the JSON file
+already is not trained again, so that the command may be stopped and continued.
 """
 
 import argparse
@@ -21,17 +24,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from r2search.config import TrialConfig
+from r2search.config import Study, TrialConfig
 from r2search.finish import write_json
-from r2search.space import load_study
+from r2search.settings import assignments
+from r2search.space import load_study, trial_config
 from r2search.study import prepare
 from r2search.train.hardware import apply, detect
 from r2search.train.trainer import Trainer, evaluate
 
 
-def train(run_dir: Path, given: dict[str, Any], seed: int, threads: int) -> dict[str, Any]:
+def train(study: Study, given: dict[str, Any], seed: int, threads: int) -> dict[str, Any]:
     """One training; gives its best epoch with the metrics of validation and test."""
-    study, samples = prepare(load_study(run_dir / "space.yaml"))
+    study, samples = prepare(study)
     config = TrialConfig.model_validate(given["config"]).model_copy(update={"seed": seed})
     hardware = detect(config.train, threads=threads)
     apply(hardware)
@@ -59,14 +63,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="run folder of a finished study")
+    parser.add_argument("run", help="run folder of a finished study, or a space file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="over the space file"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
     parser.add_argument("--epochs", type=int, help="of each training (as in the study)")
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=[])
     parser.add_argument("--workers", type=int, default=2, help="trainings at a time, a thread each")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write and continue")
     options = parser.parse_args()
-    trials = chosen(options)
+    run = Path(options.run)
+    study = load_study(run / "space.yaml" if run.is_dir() else run, assignments(options))
+    trials = chosen(options, of_run(run) if run.is_dir() else {"config": of_space(study)})
     done = json.loads(options.out.read_text()) if options.out.exists() else {}
     jobs = [
         (name, seed)
@@ -76,7 +85,7 @@ def main() -> None:
     ]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         futures = {
-            pool.submit(train, options.run, trials[name], seed, 1): f"{name} {seed}"
+            pool.submit(train, study, trials[name], seed, 1): f"{name} {seed}"
             for name, seed in jobs
         }
         for left, future in zip(reversed(range(len(jobs))), as_completed(futures), strict=True):
@@ -86,25 +95,40 @@ def main() -> None:
     show(done, list(trials))
 
 
-def chosen(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What is trained: config and planned epochs, by name."""
-    summary = json.loads((options.run / "summary.json").read_text(encoding="utf-8"))
+Trials = dict[str, dict[str, Any]]  # config and planned epochs, by name
+
+
+def of_run(run: Path) -> Trials:
+    """The incumbent and the baselines of a study."""
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     trials = {"incumbent": summary["incumbent"]} | summary["baselines"]
-    trials = {name: trial for name, trial in trials.items() if trial is not None}
+    return {name: trial for name, trial in trials.items() if trial is not None}
+
+
+def of_space(study: Study) -> dict[str, Any]:
+    """The config of its fixed settings."""
+    config = trial_config(study, {})
+    return {"config": config.model_dump(mode="json"), "planned_epochs": config.train.max_epochs}
+
+
+def chosen(options: argparse.Namespace, trials: Trials) -> Trials:
+    """What is trained: the first one in each precision, or all as they are."""
     if options.dtypes:
-        config = TrialConfig.model_validate(summary["incumbent"]["config"])
-        trials = {
-            f"incumbent, {dtype}": {
-                "config": config.model_copy(
-                    update={"train": config.train.model_copy(update={"dtype": dtype})}
-                ).model_dump(mode="json"),
-                "planned_epochs": summary["incumbent"]["planned_epochs"],
-            }
-            for dtype in options.dtypes
-        }
+        name, trial = next(iter(trials.items()))
+        trials = {f"{name}, {dtype}": in_precision(trial, dtype) for dtype in options.dtypes}
     if options.epochs:
         trials = {name: t | {"planned_epochs": options.epochs} for name, t in trials.items()}
     return trials
+
+
+def in_precision(trial: dict[str, Any], dtype: str) -> dict[str, Any]:
+    config = TrialConfig.model_validate(trial["config"])
+    train = config.train.model_copy(update={"dtype": dtype})
+    config = config.model_copy(update={"train": train})
+    return {
+        "config": config.model_dump(mode="json"),
+        "planned_epochs": trial["planned_epochs"],
+    }
 
 
 def show(done: dict[str, Any], names: list[str]) -> None:

@@ -7,7 +7,7 @@ is a process of its own, and they take turns (A B C, A B C, ...), so that a slow
 machine hits all; medians are compared.
 
 - reference: float32, contiguous, plain Adam, memory as the C library has it; data resident.
-- r2search:  precision, layout and memory as a trial has them, fused AdamW; data resident.
+- r2search:  precision, layout, layers and memory as a trial has them, fused AdamW; data resident.
 - with feed: the same, batches cut and augmented by PatchSampler as in a training.
 - together:  as many processes of one thread (on a GPU: 4, 8, 16 processes) with feed, all at
   once, as the workers of a study; patches per second of all.
@@ -19,6 +19,7 @@ matrix product in the same precision, measured in the same turns.
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ from r2search.config import DataConfig, ModelConfig, TrainConfig, TrialConfig
 from r2search.data.prepare import Preparation
 from r2search.data.sampler import Batch, PatchSampler
 from r2search.data.samples import Sample
-from r2search.environment import machine, versions
+from r2search.environment import PROCESS_SETTINGS, machine, versions
 from r2search.models.cost import model_cost
 from r2search.models.unet import build_model
 from r2search.train.hardware import (
@@ -52,6 +53,7 @@ from r2search.train.losses import LOSSES
 from r2search.train.optim import build_optimizer
 
 REFERENCE, OWN, FED, MATMUL = "reference", "r2search", "with feed", "matrix product"
+MEMORY = "GLIBC_TUNABLES"  # the setting of workers that concerns it
 MATMUL_SIZES = (1024, 2048)  # edges; the faster counts
 GPU_WORKERS = (4, 8, 16)
 
@@ -151,6 +153,9 @@ class Ways:
         for name in names:
             here, there = context.Pipe()
             process = context.Process(target=serve, args=(there, name, config, threads))
+            os.environ.pop(MEMORY, None)  # of the process that begins now
+            if name != REFERENCE:
+                os.environ[MEMORY] = PROCESS_SETTINGS[MEMORY]
             process.start()
             if name != MATMUL:
                 here.recv()

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from r2search import __version__, flags, manual, manual_jobs, manual_networks, settings, submitting
 from r2search.config import Misuse, Study, hint
+from r2search.environment import PROCESS_SETTINGS
 from r2search.storage import StorageError, check_url, is_url
 
 
@@ -29,10 +30,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Mistakes of the user end in one clear message."""
-    # Threads that wait by spinning take the cores from those they wait for: on a busy machine two
-    # threads were ten times slower than one. A short spin costs a quiet one little, none at all
-    # costs it a third (docs/experiments.md). Read when torch is loaded, and by Ray's workers.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    for name, value in PROCESS_SETTINGS.items():
+        os.environ.setdefault(name, value)
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:

@@ -7,6 +7,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+# What our processes are told before they begin, and those that they start, such as Ray's workers:
+PROCESS_SETTINGS = {
+    # Threads that wait by spinning take the cores from those they wait for: on a busy machine two
+    # threads were ten times slower than one. A short spin costs a quiet one little, none at all
+    # costs it a third (docs/experiments.md). Read when torch is loaded.
+    "GOMP_SPINCOUNT": "3000",
+    # Memory in pages of 2 MB where the kernel asks to be told (`madvise`): a training step takes
+    # 2 to 3 % less. Read by glibc when a process begins, so that it holds for workers alone.
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
 PACKAGES = ("r2search", "torch", "numpy", "ray", "optuna", "wandb", "albumentations")
 
 

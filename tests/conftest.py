@@ -15,9 +15,11 @@ from rich.console import Console
 from s3 import S3Server
 
 from r2search.config import DataConfig, InferenceConfig, ModelConfig, TrialConfig
+from r2search.environment import PROCESS_SETTINGS
 
-# As `r2search.cli.main` does, and for its reason; nothing above loads torch, which reads it.
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+# As `r2search.cli.main` does, and for its reasons; nothing above loads torch, which reads it.
+for _name, _value in PROCESS_SETTINGS.items():
+    os.environ.setdefault(_name, _value)
 
 # Studies that tests start are nobody's to see, whatever login this machine has.
 os.environ["WANDB_MODE"] = "offline"

@@ -16,6 +16,7 @@ from PIL import Image
 from r2search import __version__
 from r2search.cli import COMMANDS, GROUPS, build_parser, exit_code, main
 from r2search.config import Misuse
+from r2search.environment import PROCESS_SETTINGS
 from r2search.settings import assignments
 
 ROOT = Path(__file__).parents[1]
@@ -290,15 +291,16 @@ def test_a_missing_package_of_the_search_is_named_with_its_remedy(
 # Surroundings
 
 
-def test_threads_that_wait_soon_leave_the_cores_to_others(tmp_path: Path) -> None:
-    # Spinning ones make two threads many times slower than one where cores are shared.
+def test_a_command_and_what_it_starts_have_the_settings_of_processes(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
         "assert 'torch' not in sys.modules\n"
         "from r2search.cli import main; main(['evaluate', 'gone'])\n"
-        "assert 'torch' in sys.modules and os.environ['GOMP_SPINCOUNT'] == '3000'"
+        "assert 'torch' in sys.modules\n"
+        "from r2search.environment import PROCESS_SETTINGS\n"
+        "assert PROCESS_SETTINGS.items() <= os.environ.items()"
     )
-    told = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    told = {key: value for key, value in os.environ.items() if key not in PROCESS_SETTINGS}
     subprocess.run([sys.executable, "-c", code], env=told, check=True, cwd=tmp_path)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from r2search.config import ModelConfig
+from r2search.models.layers import BatchNorm2d, Conv2d
 
 
 class GroupNorm(nn.GroupNorm):
@@ -34,7 +35,7 @@ class GroupNorm(nn.GroupNorm):
 # Channels -> module. Instance norm is group norm of one channel a group: nn.InstanceNorm2d is the
 # same function, but leaves channels_last. gcd: 8 groups, or as many as a narrow level allows.
 NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d,
+    "batch": BatchNorm2d,
     "instance": lambda channels: GroupNorm(channels, channels),
     "group": lambda channels: GroupNorm(gcd(8, channels), channels),
 }
@@ -49,8 +50,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def _conv(in_channels: int, out_channels: int, kernel: int, config: ModelConfig) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=config.conv_bias)
+def _conv(in_channels: int, out_channels: int, kernel: int, config: ModelConfig) -> Conv2d:
+    return Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=config.conv_bias)
 
 
 class Unit(nn.Module):
@@ -73,10 +74,11 @@ class Unit(nn.Module):
         self.activation = ACTIVATIONS[config.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
-        h: Tensor = self.activation(self.norms[0](self.conv(x)))
+        kernel = self.conv.kernel(x)
+        h: Tensor = self.activation(self.norms[0](self.conv(x, kernel)))
         for step in range(1, self.recurrence + 1):
             norm = self.norms[step % len(self.norms)]
-            h = self.activation(norm(self.conv(x + h)))
+            h = self.activation(norm(self.conv(x + h, kernel)))
         return h
 
 

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from r2search.config import ModelConfig
 from r2search.models.blocks import BLOCKS, FIRST_BLOCKS
+from r2search.models.layers import ConvTranspose2d
 
 # Channels -> module that halves height and width.
 DOWNSAMPLING: dict[str, Callable[[int], nn.Module]] = {
@@ -24,8 +25,8 @@ DOWNSAMPLING: dict[str, Callable[[int], nn.Module]] = {
 # commutes with nearest upsampling, so it runs before it, at a quarter of the work; the block that
 # follows has the 3x3 convolutions that smooth the steps.
 UPSAMPLING: dict[str, Callable[[int], nn.Module]] = {
-    "transpose2": lambda channels: nn.ConvTranspose2d(channels, channels // 2, 2, stride=2),
-    "transpose3": lambda channels: nn.ConvTranspose2d(
+    "transpose2": lambda channels: ConvTranspose2d(channels, channels // 2, 2, stride=2),
+    "transpose3": lambda channels: ConvTranspose2d(
         channels, channels // 2, 3, stride=2, padding=1, output_padding=1
     ),
     "nearest": lambda channels: nn.Sequential(

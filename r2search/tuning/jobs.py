@@ -19,6 +19,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from r2search import __version__
 from r2search.config import Misuse
+from r2search.environment import PROCESS_SETTINGS
 from r2search.tuning.packing import Package, pack
 from r2search.tuning.results import receive, require_new
 
@@ -26,7 +27,7 @@ STOP_S = 30  # seconds that a study gets to end well
 JOB_ENV = {
     "RAY_JOB_STOP_SIGNAL": "SIGINT",  # as Ctrl-C
     "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S),  # Ray's own 3 s would kill it while it exports
-    "GOMP_SPINCOUNT": "3000",  # as r2search.cli sets it: a worker of a cluster is no child of ours
+    **PROCESS_SETTINGS,  # as r2search.cli sets them: a worker of a cluster is no child of ours
 }
 QUIET_S = 90.0  # a study says something every 30 s: by then the connection is dead
 TRIES = 20  # to reach a cluster again: about eight minutes
