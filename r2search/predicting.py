@@ -24,6 +24,7 @@ from r2search.pace import Pace
 from r2search.report.screen import say
 from r2search.report.wording import SYNTHETIC, by_class
 from r2search.train.hardware import apply
+from r2search.train.image_metrics import ImageScorer
 from r2search.train.trainer import Metrics, evaluate
 
 
@@ -108,7 +109,8 @@ def _require_folder(out_dir: Path, files: dict[str, Path]) -> None:
 
 def _by(bundle: Bundle) -> dict[str, Any]:
     """What decides, beside the image, what is predicted. Device and batch change rounding only."""
-    facts = bundle.manifest.model_dump_json(exclude={"config": {"inference": {"batch_size"}}})
+    batch = {"config": {"inference": {"batch_size"}}}
+    facts = bundle.manifest.model_dump_json(exclude=batch | {"others": {"__all__": batch}})
     inference = bundle.manifest.config.inference
     return {
         "r2search": __version__,
@@ -173,9 +175,12 @@ def evaluate_bundle(
             "These are not the images of the study, or not all of them: what was trained on "
             "may be among them, whatever the split."
         )
+    elif bundle.manifest.data.get("trained_on") == "all":
+        console.print("This network was trained on all of these images: this is no test.")
     apply(bundle.predictor.hardware)
     try:
-        metrics, per_image = evaluate(bundle.predictor, samples)
+        scorer = ImageScorer(samples, bundle.manifest.config.inference.threshold)
+        metrics, per_image = evaluate(bundle.predictor, samples, scorer)
     except FloatingPointError as error:
         raise Misuse(f"{bundle_dir}: {error}; export the bundle again") from None
     console.print(_score_table(metrics, f"{len(samples)} images, split {split}"))
