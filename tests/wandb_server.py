@@ -188,6 +188,7 @@ class WandbServer:
             "username": ENTITY,
             "name": ENTITY,
             "email": "",
+            "photoUrl": None,
             "admin": False,
             "flags": "{}",
             "deletedAt": None,

@@ -1,0 +1,1 @@
+"""Optuna's own dashboard opens the journal that a study writes."""
