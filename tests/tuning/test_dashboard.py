@@ -1,1 +1,0 @@
-"""Optuna's own dashboard opens the journal that a study writes."""
