@@ -171,7 +171,7 @@ def sync_study(run: str, console: Console, tracker: str = "", *, report: bool = 
         say(console, f"all {len(trials)} trials are {where}")
         if follower.report:
             say(console, f"their report: {follower.report}")
-        elif summary and not tracker:
+        elif not tracker and find_spec(WORKSPACES) is None:
             extra = "pip install -c constraints.txt '.[report]'"
             say(console, f"no report is written there: that needs {extra}")
     return 0

@@ -26,7 +26,7 @@ def mattered(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:
         parallel(summary, trials),
         "A line is a trial of the search, the darker (on a dark page: the brighter) the better. "
         "Drag along an axis to keep only what is within; click the axis to keep all.",
-        least=90 * (len(keys) + 1),
+        least=79 * (len(keys) + 1),
     )
     slices = [
         drawing(
@@ -57,8 +57,10 @@ def _importance(summary: Summary) -> list[Html]:
     importance = part(summary, "audit").get("importance")
     if not importance:
         return []
+    epochs = importance["epoch"]
+    first = "at their first epoch" if epochs == 1 else f"by the best of their first {epochs} epochs"
     caption = (
-        f"Of {importance['trials']} trials by the best of their first {importance['epoch']} epochs "
+        f"Of {importance['trials']} trials {first} "
         "(PED-ANOVA): how much each setting decided about being among the best."
     )
     title = "Which settings decided who was among the best"

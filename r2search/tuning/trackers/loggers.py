@@ -151,5 +151,4 @@ class LoggerMirror:
 
 def _result(report: EpochReport, at: float) -> dict[str, Any]:
     """A report as Ray's trainables make one; an epoch is an iteration."""
-    seconds = {f"seconds/{name}": value for name, value in report.seconds.items()}
-    return {"training_iteration": report.epoch, **report.metrics, **seconds, "time_s": at}
+    return {"training_iteration": report.epoch, **report.metrics, "time_s": at}

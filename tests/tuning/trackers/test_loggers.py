@@ -1,7 +1,6 @@
 """TensorBoard and MLflow by Ray's own callbacks: what each holds of a study, for all TRACKERS."""
 
 import os
-import socket
 import struct
 import time
 from collections.abc import Callable
@@ -94,18 +93,9 @@ def test_a_trial_that_goes_on_from_a_rung_is_one_run(folder: Path) -> None:
         made_up.ledger.end("t0001", "completed")
         follower.finish(PATIENCE_S)
     assert follower.whole, follower.trouble
-    assert len(list((folder / TENSORBOARD / "t0001").iterdir())) == 1
+    (file,) = (folder / TENSORBOARD / "t0001").iterdir()
+    assert file.name.endswith(".r2search"), "it is not named by the machine"
     assert sorted(read_tensorboard(folder)["t0001"]) == [1, 2]
-
-
-def test_no_file_is_named_by_the_machine(folder: Path) -> None:
-    made_up = MadeUpStudy(folder)
-    made_up.trials()
-    assert show(folder, "tensorboard").whole
-    names = [path.name for path in (folder / TENSORBOARD).rglob("events*")]
-    assert len(names) == len(TRIALS)
-    assert {name.rpartition(".")[2] for name in names} == {"r2search"}
-    assert socket.gethostname() != "r2search"
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)
