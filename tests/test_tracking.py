@@ -160,6 +160,9 @@ def test_no_key_and_no_server_is_named_in_what_the_study_leaves(
         content = path.read_bytes()
         assert KEY.encode() not in content, path
         assert server.url.removeprefix("http://").encode() not in content, path
+    for view in server.views.values():
+        assert KEY not in view["spec"]
+        assert server.url.removeprefix("http://") not in view["spec"]
 
 
 def test_sync_says_what_it_did_and_what_it_could_not(
