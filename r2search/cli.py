@@ -97,9 +97,12 @@ def _tune(options: argparse.Namespace) -> int:
     with installed():
         from r2search.remote import RemoteRun
         from r2search.study import run_study
+        from r2search.tracking import require
+    require(options.tracker)
     run = partial(
         run_study,
         tracking=options.wandb,
+        trackers=options.tracker,
         command=options.command_line,
         resume=options.resume is not None,
         warm_start=options.warm_start,
@@ -185,6 +188,9 @@ def _preview(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     with installed():
         from r2search.reporting import report_runs
+        from r2search.tracking import sync_study
+    if options.wandb:
+        return max(sync_study(run, Console(), report=True) for run in options.run_dir)
     out = Path(options.out) if options.out else None
     return report_runs([Path(run) for run in options.run_dir], out, Console())
 
@@ -198,7 +204,7 @@ def _runs(options: argparse.Namespace) -> int:
 def _sync(options: argparse.Namespace) -> int:
     with installed():
         from r2search.tracking import sync_study
-    return sync_study(options.folder, Console())
+    return sync_study(options.folder, Console(), options.tracker)
 
 
 def _check(options: argparse.Namespace) -> int:

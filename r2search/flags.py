@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable
+from typing import Any
 
 from r2search.settings import count, duration, flops, trials
 
@@ -85,6 +86,11 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         help="Weights & Biases: to the server, for `r2search sync` later, or not at all "
         "(default: online where a login is known, else offline)",
     )
+    _add_tracker(tracking, "show it by this, too; may be repeated", action="append", default=[])
+
+
+def _add_tracker(command: Any, help: str, **how: Any) -> None:
+    command.add_argument("--tracker", choices=["tensorboard", "mlflow"], help=help, **how)
 
 
 def _add_budget(command: argparse.ArgumentParser) -> None:
@@ -120,7 +126,13 @@ def add_train(command: argparse.ArgumentParser) -> None:
 def add_report(command: argparse.ArgumentParser) -> None:
     command.add_argument("run_dir", nargs="+", metavar="RUN", help="run folders of studies")
     page = "the page (default: RUN/report.html; of several runs comparison.html)"
-    command.add_argument("-o", "--out", metavar="FILE", help=page)
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("-o", "--out", metavar="FILE", help=page)
+    where.add_argument(
+        "--wandb",
+        action="store_true",
+        help="instead of a page here, one at Weights & Biases of each run, uploaded if need be",
+    )
 
 
 def add_runs(command: argparse.ArgumentParser) -> None:
@@ -131,6 +143,7 @@ def add_runs(command: argparse.ArgumentParser) -> None:
 
 def add_sync(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", metavar="RUN", help="run folder of a study")
+    _add_tracker(command, "bring it there, and not to W&B", default="")
 
 
 def add_check(command: argparse.ArgumentParser) -> None:

@@ -103,12 +103,18 @@ REPORT = (
 Make report.html of a study again from its run folder, without training or scoring
 anything; or set several studies side by side in one page: what each found, how soon,
 and by which settings. A page is one file and opens offline.
+
+With --wandb the report is one at Weights & Biases, of the runs there: parallel
+coordinates, importance, learning curves, predictions. What is missing there is uploaded
+before, as by `r2search sync`; written again, it takes the place of the former one.
 """,
     """examples:
   r2search report runs/NAME
       its report.html again, as this version of r2search draws it
   r2search report runs/retina-1 runs/retina-2 -o comparison.html
       two studies in one page: a table, and the best so far over time and FLOPs
+  r2search report runs/NAME --wandb
+      a report at Weights & Biases (needs the extra `report`)
 
 """,
 )
@@ -118,8 +124,9 @@ SYNC = (
     """\
 Upload a study to Weights & Biases: one that was run offline, or what is missing of one
 that lost its connection. Its sweep, a run for every trial, and a run of the study itself
-with the bundle as an artifact, as if it had been online. What is there already stays; the
-command may be repeated, and the run folder may have been moved.
+with the bundle as an artifact, as if it had been online; then its report, where the extra
+`report` is installed. What is there already stays; the command may be repeated, and the run
+folder may have been moved. With --tracker the study is brought to that tracker instead.
 
 It needs a login (`wandb login`, or WANDB_API_KEY). WANDB_BASE_URL, WANDB_ENTITY and
 WANDB_PROJECT say where to; the project is r2search otherwise.

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from r2search.records import MOST_SAID
 from r2search.remote import RemoteRun
 from r2search.report.ending import tell_end
 from r2search.report.screen import Progress, Screen
+from r2search.report.wording import class_names
 from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require_more
 from r2search.space import require_something_to_search
-from r2search.tracking import Tracking, amend, showing
+from r2search.tracking import Tracking, Untracked, amend, showing
 from r2search.train.metrics import METRICS
 from r2search.tuning.disk import disk_needed, free_note
 from r2search.tuning.engine import planner_for, ray_session, search
 from r2search.tuning.events import Ledger
 from r2search.tuning.evidence import Evidence, gather
+from r2search.tuning.predictions import begin_predictions
 from r2search.tuning.slots import Slots, measure_slots
 
 PAUSES_S = (2.0, 10.0)  # before a search that broke goes on; after another error it has ended
@@ -46,12 +48,13 @@ def run_study(
     remote: RemoteRun | None = None,
     warm_start: Sequence[str] = (),
     progress: Progress = "auto",
+    trackers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Search, test the best once, export it, report. Returns what summary.json holds.
 
     `resume`: go on with the study in `run_dir`, from its record. `remote`: where others see it.
     `warm_start`: run folders of earlier studies, whose trials are evidence. `progress`: how it is
-    shown, as `Screen` has it.
+    shown, as `Screen` has it. `trackers`: what shows it beside W&B, names of TRACKERS.
     Raises Misuse, before anything is started, for bad data, a bad space or a run folder in use;
     StorageError when `remote` fails for long.
     """
@@ -69,7 +72,8 @@ def run_study(
                 screen = Screen(console, progress)
                 for remark in remarks:
                     screen.note(remark)
-                return _run(study, samples, run_dir, ledger, facts, tracking, screen, remote)
+                follower = showing(run_dir, tracking, trackers, screen.note)
+                return _run(study, samples, run_dir, ledger, facts, follower, screen, remote)
         except Misuse as error:
             if not resume:
                 abandon(run_dir)
@@ -85,15 +89,17 @@ def _run(
     run_dir: Path,
     ledger: Ledger,
     facts: dict[str, Any],
-    tracking: Tracking,
+    follower: AbstractContextManager[Untracked],
     screen: Screen,
     remote: RemoteRun | None,
 ) -> dict[str, Any]:
     """The study in its folder, from the first event to the summary."""
-    follower = showing(run_dir, tracking, screen.note)
     with Interrupt() as interrupt, screen, follower as shown:
         show = shower(study, samples, ledger, screen)
         show("starting")
+        if shown.anywhere and samples.val:
+            names = class_names(study.fixed.data.labels, samples.classes)
+            begin_predictions(run_dir, samples.val[0], names)
         done = _search(study, samples, run_dir, ledger, interrupt, screen, show, remote)
         facts["tracking"] = shown.facts(list(ledger.trials))
         facts["hardware"] |= describe_slots(done.slots)

@@ -108,7 +108,8 @@ def test_a_study_ends_well(tiny: Run) -> None:
 
 def test_it_leaves_the_whole_run_folder(tiny: Run) -> None:
     names = (
-        "bundle bundle-final checkpoints environment.json pictures report.html space.yaml "
+        "bundle bundle-final checkpoints environment.json pictures predictions report.html "
+        "space.yaml "
         "study.journal summary.json trials.jsonl wandb"
     )
     shown = {path.name for path in tiny.folder.iterdir()} - {".lock"}

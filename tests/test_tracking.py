@@ -17,7 +17,7 @@ from wandb_server import KEY, WandbServer, serving
 from r2search.cli import main
 from r2search.config import Misuse
 from r2search.rundir import hold
-from r2search.tracking import sync_study
+from r2search.tracking import showing, sync_study
 from r2search.tuning.events import read_trials
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +119,32 @@ def test_a_study_is_one_sweep_that_an_interruption_does_not_break(
     assert tracking == {"mode": "online", "not_uploaded": [], "sync": None}
 
 
+def test_its_runs_have_sample_predictions_at_rungs_and_at_their_ends(
+    server: WandbServer, run_dir: Path
+) -> None:
+    runs = {run.display_name: run for run in server.runs.values()}
+    for trial in read_trials(run_dir / "trials.jsonl"):
+        epochs = [row["epoch"] for row in runs[trial.trial].rows if "prediction" in row]
+        if trial.outcome == "completed":
+            assert trial.planned_epochs in epochs
+        if trial.outcome == "stopped":
+            assert trial.reports[-1].epoch in epochs
+    shown = [row["prediction"] for run in runs.values() for row in run.rows if "prediction" in row]
+    assert all(set(image["masks"]) == {"prediction", "ground truth"} for image in shown)
+
+
+def test_a_report_at_w_and_b_is_of_this_study_and_written_once(
+    server: WandbServer, run_dir: Path
+) -> None:
+    assert main(["report", str(run_dir), "--wandb"]) == 0
+    assert main(["sync", str(run_dir)]) == 0
+    (view,) = server.views.values()
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert f"{summary['incumbent']['trial']} reaches val/dice_mean" in view["spec"]
+    assert "config:train.value.lr" in view["spec"]
+    assert {run.group for run in server.runs.values()} == {view["displayName"]}
+
+
 def test_the_artifact_is_the_bundle_that_the_study_exported(
     server: WandbServer, run_dir: Path
 ) -> None:
@@ -134,6 +160,9 @@ def test_no_key_and_no_server_is_named_in_what_the_study_leaves(
         content = path.read_bytes()
         assert KEY.encode() not in content, path
         assert server.url.removeprefix("http://").encode() not in content, path
+    for view in server.views.values():
+        assert KEY not in view["spec"]
+        assert server.url.removeprefix("http://") not in view["spec"]
 
 
 def test_sync_says_what_it_did_and_what_it_could_not(
@@ -158,6 +187,44 @@ def test_sync_says_what_it_did_and_what_it_could_not(
     assert said[1].startswith("all 1 trials are at Weights & Biases: somebody/r2search/sweeps/")
     tracking = json.loads((made_up.folder / "summary.json").read_text())["tracking"]
     assert tracking == {"mode": "online", "not_uploaded": [], "sync": None}
+
+
+def test_what_a_tracker_or_a_report_needs_is_asked_for_before_anything_is_done(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2search.tracking.find_spec", lambda module: None)
+    made_up = MadeUpStudy(tmp_path / "run")
+    made_up.begin()
+    with pytest.raises(Misuse, match=r"holds no summary\.json"):
+        sync_study(str(made_up.folder), console, report=True)
+    (made_up.folder / "summary.json").write_text("{}")
+    remedy = r"is not installed; pip install -c constraints\.txt"
+    with pytest.raises(Misuse, match=rf"report --wandb: wandb_workspaces {remedy} '\.\[report\]'"):
+        sync_study(str(made_up.folder), console, report=True)
+    with pytest.raises(Misuse, match=rf"--tracker mlflow: mlflow {remedy} '\.\[mlflow\]'"):
+        sync_study(str(made_up.folder), console, "mlflow")
+    out = tmp_path / "out"
+    arguments = ["tune", "--space=quick.yaml", f"--out={out}", "--tracker=mlflow"]
+    assert main(arguments) == 2
+    assert not out.exists()
+
+
+def test_a_study_shown_by_a_tracker_says_what_brings_it_there(
+    tmp_path: Path, console: Console, make_bundle: Callable[..., Path]
+) -> None:
+    made_up = MadeUpStudy(tmp_path / "run")
+    made_up.trials()
+    made_up.finish(make_bundle)
+    notes: list[str] = []
+    with showing(made_up.folder, "disabled", ["tensorboard"], notes.append) as shown:
+        facts = shown.facts(["t0001"])
+        again = f"r2search sync {made_up.folder} --tracker tensorboard"
+        assert facts["trackers"] == {"tensorboard": again}
+        assert (facts["mode"], shown.anywhere) == ("disabled", False)
+    assert sync_study(str(made_up.folder), console, "tensorboard") == 0
+    told = json.loads((made_up.folder / "summary.json").read_text())["tracking"]
+    assert told["trackers"] == {"tensorboard": None}
+    assert len(list(made_up.folder.glob("tensorboard/*/*"))) == 7
 
 
 def test_sync_is_for_the_folder_of_a_study_that_no_driver_works_in(

@@ -81,11 +81,20 @@ class Artifact:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def connection(nodes: Iterable[Node]) -> Node:
-    """A page of nodes: always the only one."""
+def connection(
+    nodes: Iterable[Node], arguments: dict[str, Any] | None = None, most: int = 1000
+) -> Node:
+    """A page of nodes: as many as the arguments ask for, `most` at most, after their cursor."""
+    asked = arguments or {}
     edges = [{"node": node, "cursor": str(index)} for index, node in enumerate(nodes)]
-    page = {"hasNextPage": False, "endCursor": None, "__typename": "PageInfo"}
-    return {"edges": edges, "pageInfo": page, "totalCount": len(edges)}
+    begin = int(asked["after"]) + 1 if asked.get("after") else 0
+    shown = edges[begin : begin + min(asked.get("first") or most, most)]
+    page = {
+        "hasNextPage": begin + len(shown) < len(edges),
+        "endCursor": shown[-1]["cursor"] if shown else None,
+        "__typename": "PageInfo",
+    }
+    return {"edges": shown, "pageInfo": page, "totalCount": len(edges)}
 
 
 def node_id(kind: str, *names: str) -> str:
@@ -107,6 +116,7 @@ class WandbServer:
         self.asked: list[str] = []  # operations
         self.key = KEY
         self.delay_s = 0.0  # before every answer
+        self.page = 1000  # most nodes of one answer
         self.guard = threading.RLock()
         self.url = "http://127.0.0.1:0"
         self._http: _Http | None = None
@@ -155,12 +165,20 @@ class WandbServer:
             },
             "project": project,
             "model": project,
+            "models": lambda a: connection(
+                (self._project(place) for place in self._places() if place[0] == a["entityName"]),
+                a,
+                self.page,
+            ),
             "artifact": lambda a: self._artifact(self.artifacts[a["id"]]),
             "view": lambda a: self._view(self.views[a["id"]]),
         }
 
     def _swept(self) -> set[Place]:
         return {sweep.place for sweep in self.sweeps.values()}
+
+    def _places(self) -> list[Place]:
+        return sorted(self._swept() | {run.place for run in self.runs.values()})
 
     def _viewer(self) -> Node:
         return {
@@ -170,6 +188,7 @@ class WandbServer:
             "username": ENTITY,
             "name": ENTITY,
             "email": "",
+            "photoUrl": None,
             "admin": False,
             "flags": "{}",
             "deletedAt": None,
@@ -205,8 +224,9 @@ class WandbServer:
             "createdAt": CREATED,
             "isBenchmark": False,
             "readOnly": False,
+            "user": self._viewer(),
             "runCount": lambda a: len(chosen(a)),
-            "runs": lambda a: connection(map(self._run, chosen(a))),
+            "runs": lambda a: connection(map(self._run, chosen(a)), a, self.page),
             "run": one,
             "bucket": one,
             "sweep": sweep,
@@ -220,7 +240,15 @@ class WandbServer:
             },
             "artifactType": lambda a: {"name": a["name"]},
             "allViews": lambda a: connection(
-                self._view(view) for view in self.views.values() if view["place"] == place
+                (
+                    self._view(view)
+                    for view in self.views.values()
+                    if view["place"] == place
+                    and view["type"] == a.get("viewType", view["type"])
+                    and view["name"] == (a.get("viewName") or view["name"])
+                ),
+                a,
+                self.page,
             ),
         }
 
@@ -293,7 +321,7 @@ class WandbServer:
             "runCountExpected": None,
             "priorRuns": connection([]),
             "project": lambda a: self._project(sweep.place),
-            "runs": lambda a: connection(map(self._run, runs)),
+            "runs": lambda a: connection(map(self._run, runs), a, self.page),
         }
 
     def _committed(self) -> list[Artifact]:

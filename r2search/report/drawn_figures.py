@@ -52,13 +52,13 @@ def parallel(summary: Summary, trials: Sequence[TrialOutcome]) -> go.Figure:
             },
             dimensions=[*axes, {"label": escape(name.rpartition("/")[2]), "values": values}],
             customdata=[trial.trial for trial in own],
-            labelfont={"size": 12},
+            labelfont={"size": 11},
             tickfont={"size": 11, "color": INK},
             rangefont={"size": 10},
             unselected={"line": {"color": GRID, "opacity": 0.35}},
         )
     )
-    figure.update_layout(margin={"l": 110, "r": 50, "t": 50, "b": 24})
+    figure.update_layout(margin={"l": 90, "r": 36, "t": 50, "b": 24})
     return figure
 
 
@@ -90,7 +90,7 @@ def slice_of(summary: Summary, trials: Sequence[TrialOutcome], key: str) -> go.F
                 },
                 hovertemplate=f"%{{text}}: %{{y:.3f}}<extra>{outcome}</extra>",
             )
-    figure.update_xaxes(**axis.ticks(), rangemode="normal")
+    figure.update_xaxes(**axis.broken_ticks(), rangemode="normal")
     figure.update_layout(showlegend=False)
     return figure
 
@@ -159,6 +159,14 @@ class _Axis:
         if None in self._values and names:
             names = {"none": self._none, **names}
         return {"tickvals": list(names.values()), "ticktext": list(names)} if names else {}
+
+    def broken_ticks(self) -> dict[str, Any]:
+        """The same for a narrow figure: a long name in several lines, none turned."""
+        ticks = self.ticks()
+        if not ticks or self._numeric:
+            return ticks
+        lines = [name.replace("_", "<br>") for name in ticks["ticktext"]]
+        return {**ticks, "ticktext": lines, "tickangle": 0, "tickfont": {"size": 10}}
 
     def dimension(self, key: str) -> dict[str, Any]:
         """The setting as an axis of parallel coordinates."""

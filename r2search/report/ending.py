@@ -74,6 +74,9 @@ def print_summary(console: Console, summary: Summary, run_dir: Path, resume: str
         left = len(summary["tracking"]["not_uploaded"])
         what = f"{left} trials are" if left else "the end of the study is"
         say(console, f"W&B:        {what} not uploaded; {sync}")
+    for name, left in part(summary, "tracking", "trackers").items():
+        if left:
+            say(console, f"{f'{name}:':12}the end of the study is missing; {left}")
     if resume and summary["status"] != "completed":
         say(console, f"Go on:      r2search tune --resume {resume}")
 

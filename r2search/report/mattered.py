@@ -26,7 +26,7 @@ def mattered(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:
         parallel(summary, trials),
         "A line is a trial of the search, the darker (on a dark page: the brighter) the better. "
         "Drag along an axis to keep only what is within; click the axis to keep all.",
-        least=90 * (len(keys) + 1),
+        least=79 * (len(keys) + 1),
     )
     slices = [
         drawing(
@@ -58,11 +58,16 @@ def _importance(summary: Summary) -> list[Html]:
     importance = audit.get("importance")
     if not importance:
         return []
-    by_time = audit.get("unit") == "seconds"
-    first = "epochs up to the first rung" if by_time else f"first {importance['epoch']} epochs"
+    epochs = importance["epoch"]
+    if audit.get("unit") == "seconds":
+        first = "by the best of their epochs up to the first rung"
+    elif epochs == 1:
+        first = "at their first epoch"
+    else:
+        first = f"by the best of their first {epochs} epochs"
     caption = (
-        f"Of {importance['trials']} trials by the best of their {first} (PED-ANOVA): how much each "
-        "setting decided about being among the best."
+        f"Of {importance['trials']} trials {first} "
+        "(PED-ANOVA): how much each setting decided about being among the best."
     )
     title = "Which settings decided who was among the best"
     return [drawing("importance", title, shares_of(importance["shares"]), caption)]

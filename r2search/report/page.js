@@ -24,11 +24,13 @@ function draw(plot, dark = night.matches) {
   });
 }
 
-// A page of many figures opens at once when each is drawn only when it comes into view.
+// A page of many figures opens at once when each is drawn only when it comes into view; of several
+// in view the uppermost first, and the screen shows it before the next is drawn.
+let queue = Promise.resolve();
 const watcher = new IntersectionObserver(seen => {
-  for (const entry of seen.filter(entry => entry.isIntersecting)) {
-    watcher.unobserve(entry.target);
-    draw(entry.target);
+  for (const {target} of seen.filter(entry => entry.isIntersecting)) {
+    watcher.unobserve(target);
+    queue = queue.then(() => draw(target)).then(() => new Promise(requestAnimationFrame));
   }
 }, {rootMargin: "300px"});
 plots.forEach(plot => watcher.observe(plot));

@@ -27,6 +27,7 @@ from r2search.train.micro_batches import halved, is_out_of_memory
 from r2search.train.trainer import Trainer
 from r2search.tuning.checkpoints import EVERY_S, Best, TrialCheckpoints
 from r2search.tuning.memory_guard import MemoryGuard
+from r2search.tuning.predictions import predict
 
 LOOK_S = 0.5  # between looks whether the study ends
 HUNG_S = 300.0  # without a training step a worker is taken for hung,
@@ -230,6 +231,13 @@ class NetworkTrainable(tune.Trainable):
         elif report.epoch >= self._until or report.epoch in self.shared.rungs:
             self._checkpoints.save(trainer.state(), self._reports)
             self._checkpoints.flush()
+        else:
+            return
+        run_dir = self.shared.checkpoints_dir.parent
+        try:
+            predict(run_dir, self._name, report.epoch, trainer.predictor, self._samples.val)
+        except OSError as error:  # the disk is full, perhaps; no fault of the config
+            self._checkpoints.problems.append(f"its sample prediction is not written: {error}")
 
     def _notes(self) -> list[str]:
         """What is to be told of this trial, once."""

@@ -1,6 +1,7 @@
 """report.html in a real browser without network: a simulated study of 500 trials."""
 
 import io
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -60,12 +61,16 @@ def test_a_page_of_500_trials_opens_in_two_seconds_and_stays_below_15_mb(
         processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
         return float(sum(p["cpuTime"] for p in processes if p["type"] == "renderer"))
 
-    before = renderer_seconds()
+    before, began = renderer_seconds(), time.monotonic()
     page = opened(browser, report).page
-    took = renderer_seconds() - before
-    assert took < 2.0, f"{took:.1f} s of the processor until the page stood"
+    took, waited = renderer_seconds() - before, time.monotonic() - began
     assert page.locator("table.sortable tbody tr").count() == TRIALS + 1
     page.locator(".plot[data-drawn]").first.wait_for()
+    first, shown = renderer_seconds() - before, time.monotonic() - began
+    print(f"seconds until the page stands: {waited:.2f} ({took:.2f} of the processor)")
+    print(f"until its first figure: {shown:.2f} ({first:.2f} of the processor)")
+    assert took < 2.0
+    assert first < 2.5
     drawn = page.locator(".plot[data-drawn]").count()
     assert drawn < page.locator(".plot").count() / 2, "others are drawn when they come into view"
     page.close()

@@ -1,13 +1,18 @@
 """The trials of a search where Optuna's own tools find them."""
 
 import getpass
+import json
 import logging
 import os
 import shutil
 import socket
 import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -69,6 +74,48 @@ def test_the_journal_of_a_run_folder_holds_the_trials_and_is_told_anew(
         fill(study, tmp_path)
         backend = JournalFileBackend(str(tmp_path / JOURNAL))
         assert shown(optuna.storages.JournalStorage(backend), "tiny") == ALL
+
+
+def test_optunas_dashboard_opens_the_journal_while_it_grows(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    view = OptunaView(study, tmp_path)
+    view.add(TRIALS[0])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    program = str(Path(sys.executable).with_name("optuna-dashboard"))
+    command = [program, str(tmp_path / JOURNAL), "--port", port, "--server", "wsgiref"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as dashboard:
+        try:
+            (summary,) = asked(dashboard, port, "/api/studies")["study_summaries"]
+            assert summary["study_name"] == "tiny"
+            page = f"/api/studies/{summary['study_id']}?after=0"
+            assert [t["state"] for t in asked(dashboard, port, page)["trials"]] == ["Complete"]
+            view.add(TRIALS[1])
+            until, trials = time.monotonic() + 60, []
+            while len(trials) < 2:  # it reads a journal every ten seconds
+                assert time.monotonic() < until
+                time.sleep(0.5)
+                trials = asked(dashboard, port, page)["trials"]
+            assert [trial["state"] for trial in trials] == ["Complete", "Pruned"]
+            assert trials[0]["values"] == [0.8]
+        finally:
+            dashboard.kill()
+
+
+def asked(server: subprocess.Popen[bytes], port: str, path: str) -> Any:
+    """What a server on this machine answers, once it is up."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
+                return json.load(response)
+        except urllib.error.URLError:
+            assert server.poll() is None, server.stderr and server.stderr.read()
+            assert time.monotonic() < until
+            time.sleep(0.2)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

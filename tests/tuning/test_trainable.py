@@ -17,6 +17,7 @@ from r2search.train.hardware import apply, detect
 from r2search.train.trainer import Trainer
 from r2search.tuning.checkpoints import weights_by_epoch
 from r2search.tuning.engine import ray_session
+from r2search.tuning.predictions import PREDICTIONS, begin_predictions
 from r2search.tuning.trainable import NetworkTrainable, Shared, sharing
 
 METRIC = "train/lr"  # rises through the warm-up: every epoch is the best
@@ -224,6 +225,29 @@ def test_a_disk_that_cannot_be_written_ends_no_trial(
     results = [trainable.step() for _ in range(PLANNED)]
     assert [told(result) for result in results] == expected
     assert "checkpoint not written: " in results[0]["notes"][0]
+    trainable.cleanup()
+
+
+def test_at_rungs_and_at_its_end_a_trial_leaves_a_prediction(
+    shared: Shared, noise: SampleSet, expected: list[EpochReport], tmp_path: Path
+) -> None:
+    begin_predictions(tmp_path, noise.val[0], ["vessel"])
+    trainable = begin(shared)
+    results = [trainable.step() for _ in range(PLANNED)]
+    assert [told(result) for result in results] == expected  # it changes nothing
+    left = {path.name for path in (tmp_path / PREDICTIONS).glob("*.png")}
+    assert left == {"t0001-0001.png", f"t0001-{PLANNED:04}.png"}
+
+
+def test_a_prediction_that_cannot_be_written_ends_no_trial(
+    shared: Shared, noise: SampleSet, tmp_path: Path
+) -> None:
+    begin_predictions(tmp_path, noise.val[0], ["vessel"])
+    (tmp_path / PREDICTIONS / ".t0001-0001.png").mkdir()  # in the way
+    trainable = begin(shared)
+    result = trainable.step()
+    assert "its sample prediction is not written: " in result["notes"][0]
+    assert result["epoch"] == 1
     trainable.cleanup()
 
 

@@ -56,10 +56,15 @@ class Server:
 
     def hidden(self, text: str) -> str:
         """The text without the server's address and the key."""
-        address = urlsplit(self.url)
-        for secret in (self.key, self.url.rstrip("/"), address.netloc, address.hostname):
-            text = text.replace(secret, "...") if secret else text
-        return text
+        return hide(text, self.url, self.key)
+
+
+def hide(text: str, url: str, key: str = "") -> str:
+    """The text without an address, its parts, and a key."""
+    address = urlsplit(url)
+    for secret in (key, url.rstrip("/"), address.netloc, address.hostname):
+        text = text.replace(secret, "...") if secret else text
+    return text
 
 
 @dataclass(frozen=True, slots=True)

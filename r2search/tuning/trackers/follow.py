@@ -1,9 +1,11 @@
-"""The process that shows a study at Weights & Biases: it follows the record in the run folder.
+"""The process that shows a study somewhere: it follows the record in the run folder.
 
-`python -m r2search.tuning.trackers.follow RUN_DIR ASKED`, ASKED being a mode or `sync`. A line
-on standard input says that nothing more will be written; its end without one, that the driver is
-gone. Standard output has one JSON object a line, see `follower`. So whatever wandb does, blocks or
-leaves behind, the search has no part in it, and the same process uploads an old study.
+`python -m r2search.tuning.trackers.follow RUN_DIR ASKED`, ASKED being a mode of Weights & Biases,
+`sync`, or one of TRACKERS. A line on standard input says that nothing more will be written, and, as
+a JSON object, what a report says (`wandb_report.Page`; {}: no report); its end without one, that
+the driver is gone. Standard output has one JSON object a line, see `follower`. So whatever wandb
+does, blocks or leaves behind, the search has no part in it, and the same process uploads an old
+study.
 """
 
 import json
@@ -18,7 +20,8 @@ from r2search.records import RECORD, TrialOutcome
 from r2search.scratch import own_scratch
 from r2search.space import load_study
 from r2search.tuning.events import apply
-from r2search.tuning.trackers.account import Asked, Server, open_session
+from r2search.tuning.trackers.account import Asked, open_session
+from r2search.tuning.trackers.loggers import TRACKERS, LoggerMirror
 from r2search.tuning.trackers.views import group_of
 from r2search.tuning.trackers.wandb import Mirror
 
@@ -27,6 +30,8 @@ NICENESS = 5  # training goes before
 PAUSES_S = (2.0, 10.0, 30.0)  # after errors in a row; then always the last
 MOST_SAID = 300  # characters of an error
 LAST_TRIES = 3  # in a row that may fail when nothing more will be written
+
+MODES: dict[str, Asked] = {name: name for name in get_args(Asked)}
 
 Tell = Callable[..., None]
 
@@ -64,6 +69,7 @@ class Driver:
     """The driver at the other end of standard input: this process does not outlive it."""
 
     def __init__(self) -> None:
+        self.page: dict[str, Any] = {}  # what a report is to say, when it is over
         self._over = threading.Event()
         threading.Thread(target=self._listen, name="driver", daemon=True).start()
 
@@ -72,19 +78,24 @@ class Driver:
         return self._over.wait(wait_s)
 
     def _listen(self) -> None:
-        if sys.stdin.readline():
+        if line := sys.stdin.readline():
+            self.page = json.loads(line)
             self._over.set()
             sys.stdin.readline()
         os._exit(1)
 
 
-def follow(run_dir: Path, asked: Asked, driver: Driver, tell: Tell) -> None:
-    """Bring W&B to the state of the record again and again, until the driver says it is over."""
-    with own_scratch("wandb") as scratch:
-        session, why = open_session(asked, run_dir, scratch)
-        tell(mode="online" if session.online else "offline", why=why)
-        if asked == "sync" and not session.online:
-            return
+def follow(run_dir: Path, asked: str, driver: Driver, tell: Tell) -> None:
+    """Bring W&B, or one of TRACKERS, to the state of the record again and again, until the driver
+    says it is over.
+    """
+    with own_scratch("tracking") as scratch:
+        session = None
+        if asked not in TRACKERS:
+            session, why = open_session(MODES[asked], run_dir, scratch)
+            tell(mode="online" if session.online else "offline", why=why)
+            if asked == "sync" and not session.online:
+                return
         record = Record(run_dir / RECORD)
         study = load_study(run_dir / "space.yaml")
         record.read()
@@ -92,17 +103,21 @@ def follow(run_dir: Path, asked: Asked, driver: Driver, tell: Tell) -> None:
             if driver.over(EVERY_S):
                 return
             record.read()
-        mirror = Mirror(session, study, group_of(record.first), run_dir)
-        _Shower(mirror, record, session.server, tell).show(driver)
+        group = group_of(record.first)
+        mirror = (
+            Mirror(session, study, group, run_dir)
+            if session
+            else LoggerMirror(TRACKERS[asked], run_dir, group)
+        )
+        _Shower(mirror, record, tell).show(driver)
 
 
 class _Shower:
     """Brings a mirror to the state of a record, over and over, and says how it went."""
 
-    def __init__(self, mirror: Mirror, record: Record, server: Server | None, tell: Tell) -> None:
+    def __init__(self, mirror: Mirror | LoggerMirror, record: Record, tell: Tell) -> None:
         self._mirror = mirror
         self._record = record
-        self._server = server
         self._tell = tell
         self._looked = False  # the mirror knows what W&B has
 
@@ -114,6 +129,8 @@ class _Shower:
             last = driver.over(pause)
             try:
                 self._bring_all()
+                if last and driver.page and isinstance(self._mirror, Mirror):
+                    self._tell(report=self._mirror.report(driver.page))
                 failures = 0
                 if last:
                     self._mirror.close()
@@ -143,17 +160,14 @@ class _Shower:
             self._mirror.bring_summary(self._record.trials, self._record.size)
 
     def _explain(self, error: Exception) -> str:
-        """In one line, without the server's address or the key."""
-        obstacle = self._server.obstacle() if self._server else ""
-        if obstacle:
-            return f"the server {obstacle}"
+        """In one line, without a server's address or a key."""
         said = " ".join(str(error).split())[:MOST_SAID] or type(error).__name__
-        return self._server.hidden(said) if self._server else said
+        return self._mirror.explain(said)
 
 
 def main() -> None:
     os.nice(NICENESS)
-    # What wandb prints is not for the driver.
+    # What wandb and others print is not for the driver.
     own = os.fdopen(os.dup(1), "w")
     sys.stdout = open(os.devnull, "w")
     os.dup2(sys.stdout.fileno(), 1)
@@ -165,8 +179,7 @@ def main() -> None:
         told.update(facts)
         print(json.dumps(facts), file=own, flush=True)
 
-    asked = {name: name for name in get_args(Asked)}[sys.argv[2]]
-    follow(Path(sys.argv[1]), asked, Driver(), tell)
+    follow(Path(sys.argv[1]), sys.argv[2], Driver(), tell)
 
 
 if __name__ == "__main__":

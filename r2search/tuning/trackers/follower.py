@@ -1,20 +1,21 @@
-"""The driver's end of the process that shows its study at Weights & Biases (`follow`).
+"""The driver's end of a process that shows its study somewhere (`follow`).
 
-Nothing here waits for W&B but `close`, and that a bounded time.
+Nothing here waits for W&B but `wait`, and that a bounded time.
 """
 
 import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 import psutil
 
-from r2search.tuning.trackers.account import Asked, Mode
+from r2search.tuning.trackers.account import Mode
+from r2search.tuning.trackers.loggers import TRACKERS
 
 LEAVE_S = 5.0  # that a study waits at its end for what is not yet uploaded
 
@@ -22,16 +23,19 @@ LEAVE_S = 5.0  # that a study waits at its end for what is not yet uploaded
 class Follower:
     """While entered, a process shows the study in `run_dir`; none of it is left afterwards.
 
-    `mode`, `uploaded`, `whole`, `sweep` and `trouble` are what it has told so far.
+    `asked`: how W&B shows it, or which of TRACKERS does. `mode`, `uploaded`, `whole`, `sweep`,
+    `report` and `trouble` are what it has told so far.
     """
 
-    def __init__(self, run_dir: Path, asked: Asked, note: Callable[[str], None]) -> None:
+    def __init__(self, run_dir: Path, asked: str, note: Callable[[str], None]) -> None:
         self.mode: Mode = "offline"
         self.uploaded: set[str] = set()  # trials of which W&B has all
         self.whole = False  # W&B has all that there was when the driver said it was over
         self.sweep = ""  # ENTITY/PROJECT/sweeps/ID
+        self.report = ""  # ENTITY/PROJECT/reports/ID
         self.trouble = ""  # the last error, in one line without hosts and keys
         self._note = note
+        self._title = TRACKERS[asked].title if asked in TRACKERS else "Weights & Biases"
         self._sync = asked == "sync"
         command = [sys.executable, "-m", "r2search.tuning.trackers.follow", str(run_dir), asked]
         self._process = subprocess.Popen(
@@ -69,15 +73,23 @@ class Follower:
         for pipe in (self._process.stdin, self._process.stdout):
             _close(pipe)
 
-    def finish(self, wait_s: float | None = LEAVE_S) -> None:
-        """Nothing more will be written: wait for what is not yet uploaded, None without an end."""
+    def finish(self, wait_s: float | None = LEAVE_S, page: Mapping[str, Any] | None = None) -> None:
+        """`end`, then `wait`."""
+        self.end(page)
+        self.wait(wait_s)
+
+    def end(self, page: Mapping[str, Any] | None = None) -> None:
+        """Nothing more will be written. `page`: what W&B's report is to say, None for no report."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(b"over\n")
+            self._process.stdin.write(json.dumps(page or {}).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
             pass  # it has ended
-        self._reader.join(wait_s)
+
+    def wait(self, seconds: float | None) -> None:
+        """For what is not yet uploaded, None without an end."""
+        self._reader.join(seconds)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -96,12 +108,11 @@ class Follower:
             if not self._sync:
                 self._note(f"Weights & Biases stays offline: {self.trouble}")
         self.sweep = told.get("sweep", self.sweep)
+        self.report = told.get("report", self.report)
         self.whole = told.get("whole", self.whole)
         if "trouble" in told and told["trouble"] != self.trouble:
             self.trouble = told["trouble"]
-            self._note(
-                f"Weights & Biases: {self.trouble}" + "; the search goes on" * (not self._sync)
-            )
+            self._note(f"{self._title}: {self.trouble}" + "; the search goes on" * (not self._sync))
 
 
 def _close(pipe: IO[bytes] | None) -> None:

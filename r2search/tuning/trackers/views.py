@@ -11,6 +11,8 @@ from r2search.records import TrialOutcome
 # What W&B compares to see whether a run is up to date: rows of its history, outcome and reason.
 Mark = tuple[int, str, str]
 RUNNING = "running"
+PREDICTION = "prediction"  # key of the images in a run's history
+SUMMARY = "search-summary"  # job type of the run of the study itself
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from r2search.config import Study
 from r2search.records import TrialOutcome
+from r2search.tuning.predictions import read_prediction, read_reference
 from r2search.tuning.trackers.account import Session
-from r2search.tuning.trackers.views import Mark, sweep_config, table, view_run
+from r2search.tuning.trackers.views import PREDICTION, SUMMARY, Mark, sweep_config, table, view_run
 
 FINISH_S = 30  # that the end of a run may take to upload
 INIT_S = 20  # that the server may take to begin a run
@@ -27,6 +28,7 @@ class Mirror:
         self._wandb = session.wandb
         self._folder = session.folder
         self._project = session.project
+        self._server = session.server
         self._online = session.online
         self._study = study
         self._group = group
@@ -74,7 +76,7 @@ class Mirror:
             return
         run = self._open.get(view.id) or self._begin(view.id, view.name, view.job_type, view.config)
         for step in range(self._sent[view.id], len(view.rows)):
-            run.log(view.rows[step], step=step)
+            run.log(view.rows[step] | self._seen(trial, trial.reports[step].epoch), step=step)
             self._sent[view.id] = step + 1
         if view.ended:
             run.config.update(view.outcome, allow_val_change=True)
@@ -91,7 +93,7 @@ class Mirror:
         if self._summarized == record_bytes or not self._online:
             return
         id = f"{self._group}-summary"
-        run = self._begin(id, "summary", "search-summary", {})
+        run = self._begin(id, "summary", SUMMARY, {})
         columns, rows = table(self._study, trials)
         run.summary["trials"] = self._wandb.Table(columns=columns, data=rows)
         report = self._run_dir / "report.html"
@@ -107,6 +109,17 @@ class Mirror:
         self._set_sweep_state("FINISHED")
         self._goes_on = False
 
+    def report(self, page: dict[str, Any]) -> str:
+        """Write the study's report, or write it anew; where it is: ENTITY/PROJECT/reports/ID.
+
+        `page`: the fields of a `Page`. ModuleNotFoundError where wandb-workspaces is missing.
+        """
+        from r2search.tuning.trackers.wandb_report import Page, build_report, save_report
+
+        where = {"entity": self._entity, "project": self._project}
+        report = build_report(self._study, Page(**page), self._group, **where)
+        return save_report(self._wandb.Api(), report)
+
     def forget(self) -> None:
         """After an error: no run is open, and what W&B has is to be asked again."""
         self._open.clear()
@@ -117,6 +130,31 @@ class Mirror:
         for id in list(self._open):
             self._end(id, failed=True)
         self._wandb.teardown()
+
+    def _seen(self, trial: TrialOutcome, epoch: int) -> dict[str, Any]:
+        """One validation image and what the trial predicted of it, where it left that.
+
+        Not offline: `r2search sync` has it from the same file.
+        """
+        predicted = read_prediction(self._run_dir, trial.trial, epoch) if self._online else None
+        reference = read_reference(self._run_dir) if predicted is not None else None
+        if predicted is None or reference is None:
+            return {}
+        labels = dict(enumerate(["background", *reference.names]))
+        masks = {
+            name: {"mask_data": mask, "class_labels": labels}
+            for name, mask in (("prediction", predicted), ("ground truth", reference.mask))
+        }
+        image = reference.image[..., 0] if reference.image.shape[2] == 1 else reference.image
+        shown = self._wandb.Image(image, caption=reference.id, masks=masks, file_type="jpg")
+        return {PREDICTION: shown}
+
+    def explain(self, said: str) -> str:
+        """What an error means; without the server's address and the key."""
+        if self._server is None:
+            return said
+        obstacle = self._server.obstacle()
+        return f"the server {obstacle}" if obstacle else self._server.hidden(said)
 
     def _runs(self, api: Any) -> list[Any]:
         """Those of the study that the server has."""

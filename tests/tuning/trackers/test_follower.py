@@ -1,5 +1,6 @@
 """A study at W&B by the real SDK, in the real process, against a server of our own."""
 
+import io
 import json
 import os
 import signal
@@ -10,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from made_up_study import METRIC, TRIALS, MadeUpStudy, shown
+from PIL import Image
+from small_disk import fill, small_disk
 from wandb_server import ENTITY, WandbServer
 
 from r2search.bundle import load_bundle
@@ -253,6 +257,65 @@ def test_an_offline_study_waits_in_the_run_folder_and_is_the_same_when_synced(
             run["rows"] = [{**row, "time_s": 0} for row in run["rows"]]
             run["summary"]["time_s"] = 0
         assert ours == theirs
+
+
+def test_on_a_full_disk_an_offline_study_goes_on_and_is_whole_when_synced(
+    server: WandbServer, tmp_path: Path, make_bundle: Callable[..., Path]
+) -> None:
+    with small_disk(tmp_path / "disk", size_mib=64) as disk:
+        made_up, began = MadeUpStudy(disk / "run"), set(server.runs)
+        with Follower(made_up.folder, "offline", lambda note: None) as follower:
+            made_up.begin()
+            made_up.trial("t0001", 2, "completed")
+            wait_for(lambda: list(made_up.folder.glob("wandb/*/*.wandb")) != [])
+            filler = fill(disk)
+            made_up.trial("t0002", 3, "stopped")  # the record has room of its own
+            made_up.trial("t0003", 1, "completed")
+            made_up.ledger.finish()
+            before = time.monotonic()
+            follower.finish()
+            assert time.monotonic() - before < 6
+        assert left_behind(made_up.folder) == []
+        filler.unlink()
+        assert show(made_up.folder).whole
+        found = shown(server, without=began)
+        assert {name: len(run["rows"]) for name, run in found.items() if name != "summary"} == (
+            made_up.rows()
+        )
+
+
+def test_a_server_that_answers_in_pages_is_read_to_the_last(
+    server: WandbServer, study: MadeUpStudy, whole: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "page", 2)
+    before, asked = shown(server), len(server.asked)
+    assert show(study.folder).whole
+    assert shown(server) == before
+    assert server.asked[asked:].count("Runs") > len(TRIALS) / 2
+    assert not {"UpsertBucket", "UpsertSweep"} & set(server.asked[asked:])
+
+
+def test_a_run_has_the_images_that_its_trial_left(
+    server: WandbServer, folder: Path, make_bundle: Callable[..., Path]
+) -> None:
+    made_up, began = MadeUpStudy(folder), set(server.runs)
+    made_up.trials()
+    made_up.finish(make_bundle)
+    for epoch in (1, 3):
+        made_up.predict("t0001", epoch, np.tri(40, 30, epoch, dtype=np.uint8))
+    assert show(folder).whole
+    (run,) = (
+        run for id, run in server.runs.items() if id not in began and run.display_name == "t0001"
+    )
+    assert [row["epoch"] for row in run.rows if "prediction" in row] == [1, 3]
+    last = run.rows[2]["prediction"]
+    assert (last["_type"], last["caption"]) == ("image-file", "07L")
+    assert set(last["masks"]) == {"prediction", "ground truth"}
+    with Image.open(io.BytesIO(run.files[last["masks"]["prediction"]["path"]])) as mask:
+        assert (np.asarray(mask) == np.tri(40, 30, 3)).all()
+    assert run.files[last["path"]]
+    others = [run for run in server.runs.values() if run.display_name not in ("t0001", "summary")]
+    assert not [run for run in others if any("prediction" in row for row in run.rows)]
 
 
 def left_behind(folder: Path) -> list[str]:
