@@ -25,6 +25,7 @@ from r2search.report.wording import class_names
 from r2search.selection import incumbent
 from r2search.summary import account_time, count_trials, second_observer, summarize_study
 from r2search.train.hardware import apply, detect, place_model
+from r2search.train.image_metrics import ImageScorer
 from r2search.train.inference import Predictor
 from r2search.train.metrics import classify
 from r2search.train.trainer import evaluate
@@ -33,6 +34,7 @@ from r2search.tuning.rungs import describe_search
 from r2search.weights import WEIGHTS, read_weights
 
 PICTURES = "pictures"  # folder of a run: the images shown in its report
+PLACES = ("", "second ", "third ")  # of the best and of the worst ones
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,11 +69,11 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
     study, samples, run_dir = trained.study, trained.samples, trained.run_dir
     trials = list(trained.ledger.trials.values())
     best = incumbent(trials, study.metric.name, study.metric.goal)
-    test, images = None, None
+    test, images, metrics = None, None, dict[str, float]()
     if best is not None:
         refresh("testing")
         test = open_test(trained, trials, best)
-        images = picture(study, samples, run_dir, best)
+        images, metrics = picture(study, samples, run_dir, best)
     refresh("reporting")
     summary = summarize_study(
         study,
@@ -95,6 +97,9 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
             ),
         },
     )
+    if best is not None:  # those of its epoch stay as they were recorded
+        recorded = summary["incumbent"]["metrics"]
+        summary["incumbent"]["metrics"] = {f"val/{k}": v for k, v in metrics.items()} | recorded
     summary["optimism"] = optimism(summary)
     from r2search.tuning.audit import audit  # with scipy.stats and optuna.importance: at the end
 
@@ -129,31 +134,41 @@ def open_test(
     for trial in trials:
         key = trial.trial, epochs.get(trial.trial, 0)
         if trial.trial in epochs and key not in ledger.tested:
-            new[key], _ = evaluate(restore(trained.run_dir, trial, samples), samples.test)
+            predictor = restore(trained.run_dir, trial, samples)
+            scorer = ImageScorer(samples.test, predictor.config.inference.threshold)
+            new[key], _ = evaluate(predictor, samples.test, scorer)
     if new:
         ledger.test(new)
     scored = {name: ledger.tested[name, epoch] for name, epoch in epochs.items()}
     return {
         "incumbent": scored[best.trial],
         "baselines": {trial.trial: scored.get(trial.trial) for trial in baselines},
-        "second_observer": second_observer(samples.test, samples.classes),
+        "second_observer": second_observer(
+            samples.test, samples.classes, ImageScorer(samples.test, threshold=0.5)
+        ),
         "opened": ledger.openings,
     }
 
 
-def picture(study: Study, samples: SampleSet, run_dir: Path, best: TrialOutcome) -> dict[str, Any]:
+def picture(
+    study: Study, samples: SampleSet, run_dir: Path, best: TrialOutcome
+) -> tuple[dict[str, Any], dict[str, float]]:
     """The score of every validation image, best first, and what was drawn of some of them.
 
-    What summary.json holds under `images`. The typical one is shown first, then the best and the
-    worst; they lie as PNG sheets (image, mask, prediction, errors) in PICTURES.
+    What summary.json holds under `images`, and all metrics. The typical one is shown first, then
+    the best ones and the worst ones; they lie as PNG sheets (image, mask, prediction, errors) in
+    PICTURES.
     """
     predictor = restore(run_dir, best, samples).snapshot()
     config = predictor.config
     metric = study.metric.name.removeprefix("val/")
-    _, per_image = evaluate(predictor, samples.val)
+    scorer = ImageScorer(samples.val, config.inference.threshold)
+    metrics, per_image = evaluate(predictor, samples.val, scorer)
     sign = -1 if study.metric.goal == "maximize" else 1
     order = sorted(range(len(per_image)), key=lambda i: (sign * per_image[i][1][metric], i))
-    kinds = {"median": order[len(order) // 2], "best": order[0], "worst": order[-1]}
+    kinds = {"median": order[len(order) // 2]}
+    for kind, ranked in (("best", order), ("worst", order[::-1])):
+        kinds |= {place + kind: index for place, index in zip(PLACES, ranked, strict=False)}
     names = class_names(config.data.labels, samples.classes)
     (run_dir / PICTURES).mkdir(exist_ok=True)
     shown, seen = [], set()
@@ -164,12 +179,13 @@ def picture(study: Study, samples: SampleSet, run_dir: Path, best: TrialOutcome)
         sample, score = samples.val[index], per_image[index][1][metric]
         probability = predictor.probability(sample.image, sample.fov)
         predicted = classify(probability, config.inference.threshold)
-        file = f"{PICTURES}/{kind}.png"
+        file = f"{PICTURES}/{kind.replace(' ', '-')}.png"
         (run_dir / file).write_bytes(sample_sheet(sample, predicted, names))
         caption = f"The {kind} validation image, {sample.id}: {metric} {score:.3f}"
         shown.append({"file": file, "caption": caption})
     scores = [{"id": per_image[i][0], "value": per_image[i][1][metric]} for i in order]
-    return {"metric": metric, "scores": scores, "shown": shown}
+    images = {"metric": metric, "scores": scores, "shown": shown}
+    return images | {"calibration": scorer.reliability()}, metrics
 
 
 def pictures_of(run_dir: Path, summary: dict[str, Any]) -> list[tuple[str, bytes]]:

@@ -24,6 +24,7 @@ from r2search.pace import Pace
 from r2search.report.screen import say
 from r2search.report.wording import SYNTHETIC, by_class
 from r2search.train.hardware import apply
+from r2search.train.image_metrics import ImageScorer
 from r2search.train.trainer import Metrics, evaluate
 
 
@@ -175,7 +176,8 @@ def evaluate_bundle(
         )
     apply(bundle.predictor.hardware)
     try:
-        metrics, per_image = evaluate(bundle.predictor, samples)
+        scorer = ImageScorer(samples, bundle.manifest.config.inference.threshold)
+        metrics, per_image = evaluate(bundle.predictor, samples, scorer)
     except FloatingPointError as error:
         raise Misuse(f"{bundle_dir}: {error}; export the bundle again") from None
     console.print(_score_table(metrics, f"{len(samples)} images, split {split}"))

@@ -11,6 +11,7 @@ from r2search.config import Study, TrialConfig
 from r2search.data.samples import Sample, SampleSet
 from r2search.records import FORMAT, TrialOutcome
 from r2search.selection import front, incumbent
+from r2search.train.image_metrics import SURENESS, ImageScorer, mean_of
 from r2search.train.metrics import score, summarize
 
 # Every key of the format, in order; one that is not produced yet is null. `signal` is the number
@@ -109,14 +110,21 @@ def describe_data(samples: SampleSet) -> dict[str, Any]:
     }
 
 
-def second_observer(samples: tuple[Sample, ...], classes: int) -> dict[str, float] | None:
-    """A second human observer scored like a network; None unless every image has one."""
-    scores = [
-        score(_certain(s.second_mask, classes), s.mask, s.fov, threshold=0.5)
-        for s in samples
-        if s.second_mask is not None
-    ]
-    return summarize(scores) if scores and len(scores) == len(samples) else None
+def second_observer(
+    samples: tuple[Sample, ...], classes: int, also: ImageScorer | None = None
+) -> dict[str, float] | None:
+    """A second human observer scored like a network; None unless every image has one.
+
+    `also` scores the images as wholes, but for what a person does not say: how sure they are.
+    """
+    drawn = [(s, _certain(s.second_mask, classes)) for s in samples if s.second_mask is not None]
+    if not drawn or len(drawn) != len(samples):
+        return None
+    metrics = summarize([score(mask, s.mask, s.fov, threshold=0.5) for s, mask in drawn])
+    if also is None:
+        return metrics
+    more = mean_of([also(s, mask) for s, mask in drawn])
+    return metrics | {k: v for k, v in more.items() if k.partition("_class")[0] not in SURENESS}
 
 
 def _certain(mask: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ from r2search.predicting import evaluate_bundle, predict_files
 from r2search.report.pictures import overlay
 from r2search.report.wording import SYNTHETIC
 from r2search.train.hardware import apply
+from r2search.train.image_metrics import ImageScorer
 from r2search.train.trainer import evaluate
 from r2search.weights import WEIGHTS
 
@@ -218,7 +219,8 @@ def test_evaluation_gives_the_metrics_of_training(
     bundle = load_bundle(bundle_dir)
     samples = load(DataConfig(reader="folder", root=data_dir))
     apply(bundle.predictor.hardware)
-    metrics, per_image = evaluate(bundle.predictor, samples.val)
+    scorer = ImageScorer(samples.val, 0.5)
+    metrics, per_image = evaluate(bundle.predictor, samples.val, scorer)
     assert printed == pytest.approx(metrics, abs=1e-8)
     assert [line.pop("id") for line in lines] == [name for name, _ in per_image]
     for line, (_, scores) in zip(lines, per_image, strict=True):
@@ -237,10 +239,13 @@ def test_the_metrics_of_several_classes_stand_side_by_side(
     samples = load(DataConfig(reader="folder", root=data_dir, labels=(7, 130)))
     bundle = load_bundle(several_dir)
     apply(bundle.predictor.hardware)
-    metrics, _ = evaluate(bundle.predictor, samples.val)
-    (line,) = re.findall(r"│ auc_roc +│ ([0-9.]+) │ ([0-9.]+) │ ([0-9.]+) │", text_of(console))
+    metrics, _ = evaluate(bundle.predictor, samples.val, ImageScorer(samples.val, 0.5))
+    line = re.search(r"│ auc_roc +│ ([0-9.]+) +│ ([0-9.]+) +│ ([0-9.]+) +│", text_of(console))
+    assert line
     names = ("auc_roc", "auc_roc_class1", "auc_roc_class2")
-    assert [float(value) for value in line] == pytest.approx([metrics[n] for n in names], abs=1e-8)
+    assert [float(value) for value in line.groups()] == pytest.approx(
+        [metrics[n] for n in names], abs=1e-8
+    )
     with (tmp_path / "s.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row.pop("id") == samples.val[0].id

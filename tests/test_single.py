@@ -86,7 +86,13 @@ def test_the_bundle_is_of_the_best_epoch_of_the_record(run_dir: Path) -> None:
     best = trial.best("val/dice_mean", "maximize")
     assert best is not None
     manifest = load_bundle(run_dir / "bundle").manifest
-    assert (manifest.epoch, manifest.metrics) == (best.epoch, best.metrics)
+    assert manifest.epoch == best.epoch
+    assert best.metrics.items() <= manifest.metrics.items()
+    more = {"cldice", "betti0_error", "hd95_px", "assd_px", "ece", "brier"}
+    assert manifest.metrics.keys() - best.metrics.keys() == {f"val/{name}" for name in more}
+    assert more <= summary_of(run_dir)["test"]["incumbent"].keys()
+    assert "| hd95_px |" in (run_dir / "bundle" / "card.md").read_text()
+    assert "hd95_px" in (run_dir / "report.html").read_text()
     assert summary_of(run_dir)["incumbent"]["value"] == best.metrics["val/dice_mean"]
 
 

@@ -21,7 +21,7 @@ from r2search.report.figures import (
     blank,
     outcome_of,
 )
-from r2search.report.wording import Summary, duration, objective, percent
+from r2search.report.wording import Summary, count, duration, objective, percent
 from r2search.selection import eligible
 
 # What a trial costs, by name: on an axis.
@@ -139,4 +139,33 @@ def spent(time: Mapping[str, float]) -> go.Figure:
     figure.update_layout(barmode="stack", legend={"traceorder": "normal"})
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     figure.update_yaxes(visible=False)
+    return figure
+
+
+def reliability(bins: Sequence[Mapping[str, float]]) -> go.Figure:
+    """How often pixels are foreground against the probability that was said of them.
+
+    `bins` have {pixels, predicted, observed}. On the diagonal a network is well calibrated.
+    """
+    figure = blank("probability that the network says", "share that is foreground", height=360)
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        line={"color": GREY, "width": 1, "dash": "dot"},
+        name="well calibrated",
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=[each["predicted"] for each in bins],
+        y=[each["observed"] for each in bins],
+        text=[count(each["pixels"]) for each in bins],
+        mode="lines+markers",
+        line={"color": BLUE, "width": 2},
+        marker={"color": BLUE, "size": 8},
+        name="incumbent",
+        hovertemplate="%{x:.2f} said, %{y:.2f} found (%{text} pixels)<extra></extra>",
+    )
+    figure.update_xaxes(range=[-0.02, 1.02], rangemode="normal")
+    figure.update_yaxes(range=[-0.02, 1.02])
     return figure

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Sequence
 
-from r2search.report.cost_figures import of_each_image
+from r2search.report.cost_figures import of_each_image, reliability
 from r2search.report.markup import Html, drawing, section, tag
 from r2search.report.wording import Summary, part
 
@@ -22,6 +22,9 @@ def images(summary: Summary, pictures: Sequence[tuple[str, bytes]]) -> Html:
         title = f"{metric} of the incumbent on every validation image"
         figure = of_each_image(found["scores"], metric)
         inside.insert(0, drawing("images", title, figure))
+    if found.get("calibration"):
+        title = "Whether what it says of foreground is found, on the validation images"
+        inside.append(drawing("calibration", title, reliability(found["calibration"])))
     return section("Image by image", *inside) if inside else Html()
 
 

@@ -7,7 +7,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from r2search.config import TrialConfig
@@ -24,6 +26,7 @@ from r2search.train.hardware import (
     return_freed_memory,
     training_step,
 )
+from r2search.train.image_metrics import mean_of
 from r2search.train.inference import Predictor
 from r2search.train.metrics import Tally, score, summarize
 from r2search.train.micro_batches import halved, is_out_of_memory, micro_batches
@@ -36,24 +39,30 @@ Metrics = dict[str, float]
 
 
 def evaluate(
-    predictor: Predictor, samples: Iterable[Sample]
+    predictor: Predictor,
+    samples: Iterable[Sample],
+    also: Callable[[Sample, NDArray[np.float32]], Metrics] | None = None,
 ) -> tuple[Metrics, list[tuple[str, Metrics]]]:
     """Metrics over whole images, and the same of each image by its id.
 
-    At native resolution, inside the field of view, at the threshold of the config.
+    At native resolution, inside the field of view, at the threshold of the config. `also` says
+    more of an image by its probabilities (F, H, W), as an `ImageScorer` does; the mean over the
+    images counts.
     """
     predictor = predictor.snapshot()
     threshold = predictor.config.inference.threshold
-    per_image = []
+    per_image, others = [], list[Metrics]()
 
     def tallies() -> Iterator[tuple[Tally, ...]]:  # one by one: a tally holds a megabyte a class
         for sample in samples:
             probability = predictor.probability(sample.image, sample.fov)
             tally = score(probability, sample.mask, sample.fov, threshold)
-            per_image.append((sample.id, summarize([tally])))
+            more = also(sample, probability) if also else {}
+            others.append(more)
+            per_image.append((sample.id, summarize([tally]) | more))
             yield tally
 
-    return summarize(tallies()), per_image
+    return summarize(tallies()) | mean_of(others), per_image
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,7 @@ def summary(trials: list[TrialOutcome]) -> dict[str, Any]:
             "metric": "dice_mean",
             "scores": [{"id": "07L", "value": 0.81}, {"id": "07R", "value": 0.77}],
             "shown": [],
+            "calibration": [{"pixels": 900.0, "predicted": 0.02, "observed": 0.01}],
         },
         "search": {"searcher": "tpe", "seed": 0, "scheduler": "asha", "rungs": [2, 6]},
         "audit": {
