@@ -6,65 +6,34 @@ Loading needs neither Ray, Optuna nor W&B, and executes nothing: safetensors and
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
 
 from r2search.config import InferenceConfig, Misuse, ModelConfig, TrialConfig
 from r2search.data import field_of_view, has_surround
 from r2search.data.prepare import (
     Preparation,
-    PreparedRows,
     Rows,
     at_most,
     resize_probability,
 )
 from r2search.data.readers.volumes import read_picture
+from r2search.manifest import CONFIG, Manifest, Member, read_manifest
 from r2search.models.unet import UNet
-from r2search.strict import Strict
 from r2search.train.hardware import apply, detect, place_model
-from r2search.train.inference import Predictor
+from r2search.train.inference import Ensemble, Predictor
 from r2search.train.metrics import classify
 from r2search.weights import WEIGHTS, read_weights
 
-CONFIG, CARD, PREVIEW = "config.yaml", "card.md", "preview.png"
+CARD, PREVIEW = "card.md", "preview.png"
 SUMS = "SHA256SUMS"  # of all files of a bundle, as `sha256sum -c` reads them
-FORMAT = 2  # 1 had no SUMS
-
-
-class Manifest(Strict):
-    """config.yaml of a bundle: everything that predicting and judging the network needs."""
-
-    format: int = FORMAT
-    study: str
-    trial: str
-    epoch: int
-    config: TrialConfig  # its `inference` holds tile, overlap, batch and threshold
-    # As trained and scored: the same machine repeats the score with it.
-    dtype: Literal["float32", "bfloat16"]
-    memory_format: Literal["contiguous", "channels_last"]
-    threads: int = Field(ge=1, le=4096)
-    mean: tuple[float, ...] = ()  # of the training images, for data.standardize: dataset
-    std: tuple[float, ...] = ()
-    metrics: dict[str, float]  # of the exported checkpoint
-    data: dict[str, Any]  # reader, fingerprint, split
-    synthetic: bool
-    versions: dict[str, str]
-    weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-    @model_validator(mode="after")
-    def _has_statistics(self) -> Self:
-        wanted = self.config.model.in_channels if self.config.data.standardize == "dataset" else 0
-        if not len(self.mean) == len(self.std) == wanted or min(self.std, default=1.0) <= 0:
-            raise ValueError(f"mean and std must have {wanted} values, those of std above 0")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +49,13 @@ class Bundle:
     """A loaded network, ready to predict."""
 
     manifest: Manifest
-    predictor: Predictor
+    predictor: Predictor | Ensemble
+
+    @property
+    def predictors(self) -> tuple[Predictor, ...]:
+        """Its networks, one or several."""
+        one = self.predictor
+        return one.members if isinstance(one, Ensemble) else (one,)
 
     def predict(
         self, image: str | Path | NDArray[np.uint8], threshold: float | None = None
@@ -114,46 +89,66 @@ class Bundle:
         What comes of all of them together is what `predict` says of the image. Misuse where the
         network's preparation has to look at the whole of it.
         """
-        data, preparation = self.manifest.config.data, self.predictor.preparation
+        data = self.manifest.config.data
         within = data.max_side is None or max(image.shape[:2]) <= data.max_side
-        if not (within and preparation.pointwise) or has_surround(data):
+        if not (within and self.predictor.pointwise) or has_surround(data):
             raise Misuse(
                 "image: too large to be in memory, and this network looks at the whole of it "
                 "(data.resize, max_side, enhance or the field of view); make it smaller"
             )
         apply(self.predictor.hardware)
         level = self.manifest.config.inference.threshold
-        for probability in self.predictor.bands(PreparedRows(image, preparation)):
+        for probability in self.predictor.rows(image):
             yield Prediction(probability=probability, mask=classify(probability, level))
 
     def using(self, **inference: Any) -> "Bundle":
         """The same with other settings under `inference`: test_time, batch_size, threshold."""
-        settings = InferenceConfig.model_validate(
-            self.manifest.config.inference.model_dump() | inference
-        )
-        config = self.manifest.config.model_copy(update={"inference": settings})
-        return Bundle(
-            self.manifest.model_copy(update={"config": config}),
-            replace(self.predictor, config=config),
-        )
+        configs = [_with_inference(each.config, inference) for each in self.manifest.members]
+        others = zip(self.manifest.others, configs[1:], strict=True)
+        update = {
+            "config": configs[0],
+            "others": tuple(each.model_copy(update={"config": config}) for each, config in others),
+        }
+        members = zip(self.predictors, configs, strict=True)
+        changed = [replace(member, config=config) for member, config in members]
+        return Bundle(self.manifest.model_copy(update=update), _as_one(changed))
+
+
+def _with_inference(config: TrialConfig, given: dict[str, Any]) -> TrialConfig:
+    settings = InferenceConfig.model_validate(config.inference.model_dump() | given)
+    return config.model_copy(update={"inference": settings})
+
+
+def _as_one(members: Sequence[Predictor]) -> Predictor | Ensemble:
+    return members[0] if len(members) == 1 else Ensemble(tuple(members))
 
 
 def export_bundle(
-    bundle_dir: Path, weights_path: Path, facts: dict[str, Any], card: str, preview: bytes
+    bundle_dir: Path,
+    weights_path: Path,
+    facts: dict[str, Any],
+    card: str,
+    preview: bytes,
+    others: Sequence[tuple[Path, dict[str, Any]]] = (),
 ) -> Manifest:
     """Write a bundle whole: into a neighbour folder first, which then takes the name.
 
-    `facts` are the fields of `Manifest` but for `weights_sha256`.
+    `facts` are the fields of `Manifest` but for `weights_sha256` and `others`; `others` are further
+    networks to average with, each its weights and the fields of `Member`.
     """
-    manifest = Manifest(**facts, weights_sha256=_sha256(weights_path))
+    paths = [weights_path, *(path for path, _ in others)]
+    members = [Member(**given, weights_sha256=_sha256(path)) for path, given in others]
+    manifest = Manifest(**facts, weights_sha256=_sha256(weights_path), others=tuple(members))
+    names = _weights_names(manifest)
     part = Path(tempfile.mkdtemp(prefix=".bundle-", dir=bundle_dir.parent))
     try:
-        shutil.copyfile(weights_path, part / WEIGHTS)
+        for path, name in zip(paths, names, strict=True):
+            shutil.copyfile(path, part / name)
         text = yaml.safe_dump(manifest.model_dump(mode="json"), sort_keys=False)
         (part / CONFIG).write_text(text, encoding="utf-8")
         (part / CARD).write_text(card, encoding="utf-8")
         (part / PREVIEW).write_bytes(preview)
-        sums = [f"{_sha256(part / name)}  {name}\n" for name in (WEIGHTS, CONFIG, CARD, PREVIEW)]
+        sums = [f"{_sha256(part / name)}  {name}\n" for name in (*names, CONFIG, CARD, PREVIEW)]
         (part / SUMS).write_text("".join(sums), encoding="utf-8")
         part.chmod(0o755)
         if bundle_dir.exists():
@@ -175,22 +170,40 @@ def load_bundle(
     if device == "cuda" and not torch.cuda.is_available():
         raise Misuse("device cuda: this machine, or its torch, has none; take cpu")
     folder = Path(path)
-    manifest = _read_manifest(folder)
-    weights_path = folder / WEIGHTS
-    weights, _ = read_weights(weights_path, verify=verify)
-    if verify and _sha256(weights_path) != manifest.weights_sha256:
-        raise Misuse(f"{weights_path}: not the file that was exported; copy the bundle again")
-    model = _filled(manifest.config.model, weights, weights_path)
+    manifest = read_manifest(folder)
+    files = zip(manifest.members, _weights_names(manifest), strict=True)
+    models = [_read_model(member, folder / name, verify) for member, name in files]
     if verify and manifest.format > 1:
         _check_sums(folder)
-    train = manifest.config.train.model_copy(
-        update={"dtype": manifest.dtype, "memory_format": manifest.memory_format}
-    )
-    hardware = detect(train, threads=manifest.threads, device=device)
+    loaded = zip(manifest.members, models, strict=True)
+    predictors = [_placed(member, model, manifest.threads, device) for member, model in loaded]
+    return Bundle(manifest, _as_one(predictors))
+
+
+def _read_model(member: Member, path: Path, verify: bool) -> UNet:
+    """The network of a file of weights; Misuse unless it is the one that was exported."""
+    weights, _ = read_weights(path, verify=verify)
+    if verify and _sha256(path) != member.weights_sha256:
+        raise Misuse(f"{path}: not the file that was exported; copy the bundle again")
+    return _filled(member.config.model, weights, path)
+
+
+def _placed(
+    member: Member, model: UNet, threads: int, device: Literal["cpu", "cuda"] | None
+) -> Predictor:
+    """A network on its hardware, as it was scored."""
+    config = member.config
+    update = {"dtype": member.dtype, "memory_format": member.memory_format}
+    hardware = detect(config.train.model_copy(update=update), threads=threads, device=device)
     place_model(model, hardware)
-    config = manifest.config
-    preparation = Preparation(config.data, manifest.mean, manifest.std)
-    return Bundle(manifest, Predictor(model, config, preparation, hardware).snapshot())
+    preparation = Preparation(config.data, member.mean, member.std)
+    return Predictor(model, config, preparation, hardware).snapshot()
+
+
+def _weights_names(manifest: Manifest) -> list[str]:
+    """The files of weights: model.safetensors, and of several networks model-2.safetensors, ..."""
+    stem, suffix = WEIGHTS.split(".")
+    return [WEIGHTS, *(f"{stem}-{n + 2}.{suffix}" for n in range(len(manifest.others)))]
 
 
 def _filled(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -> UNet:
@@ -219,27 +232,6 @@ def _filled(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -
 def predict(bundle: str | Path, image: str | Path | NDArray[np.uint8]) -> Prediction:
     """Load a bundle and segment one image with it."""
     return load_bundle(bundle).predict(image)
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / CONFIG
-    if not path.is_file():
-        raise Misuse(f"{folder}: no bundle here ({CONFIG} is missing); give RUN/bundle")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if isinstance(tree, dict) and tree.get("format", 0) not in (1, FORMAT):
-            raise Misuse(
-                f"{path}: format {tree.get('format')}, this version reads 1 to {FORMAT}; "
-                "use the version of r2search that wrote it"
-            )
-        return Manifest.model_validate(tree)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise Misuse(f"{path}: not plain YAML: {reason}; copy the bundle again") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise Misuse(f"{path}: {where}: {first['msg']}; copy the bundle again") from None
 
 
 def _check_sums(folder: Path) -> None:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from r2search.bundle import Bundle, Manifest, load_bundle
+from r2search.bundle import Bundle, load_bundle
 from r2search.config import Misuse
+from r2search.manifest import Manifest, Member
 from r2search.models.folding import fold
 from r2search.report.screen import say
 
@@ -72,19 +74,51 @@ def export_onnx(bundle_dir: Path, path: Path, console: Console) -> int:
     return 0
 
 
-def exportable(bundle: Bundle) -> Network:
-    """The network in float32 on the CPU, its norms folded, to be run without gradients."""
-    model = bundle.predictor.model
-    return Network(fold(model, torch.float32), bundle.manifest.config.model.depth).eval()
+class Mean(nn.Module):
+    """The mean of what several networks say of the same standardised images."""
+
+    def __init__(self, networks: list[Network]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.multiple = max(network.multiple for network in networks)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.stack([network(image) for network in self.networks]).mean(0)
 
 
-def sizes(network: Network) -> list[tuple[int, int]]:
+def exportable(bundle: Bundle) -> Network | Mean:
+    """What a bundle computes, in float32 on the CPU, norms folded, to be run without gradients.
+
+    Misuse for several networks that take an image prepared in different ways: they have no input
+    in common.
+    """
+    first, *others = bundle.manifest.members
+    for other in others:
+        if _prepared(other) != _prepared(first):
+            raise Misuse(
+                f"{first.trial} and {other.trial} see images prepared in different ways (as by "
+                "data.channels or data.resize): they cannot be one graph; predict by the bundle"
+            )
+    networks = [
+        Network(fold(each.model, torch.float32), each.config.model.depth)
+        for each in bundle.predictors
+    ]
+    return (networks[0] if len(networks) == 1 else Mean(networks)).eval()
+
+
+def _prepared(member: Member) -> dict[str, Any]:
+    """What makes the input of a network out of an image."""
+    data = member.config.data.model_dump(mode="json")
+    return {key: data[key] for key in PREPARATION} | {"mean": member.mean, "std": member.std}
+
+
+def sizes(network: Network | Mean) -> list[tuple[int, int]]:
     """Heights and widths at which an export is checked: small, odd, whole and not."""
     edge = network.multiple
     return [(1, 1), (edge, 2 * edge), (edge + 1, 2 * edge - 1), (3 * edge + 5, edge), (97, 131)]
 
 
-def difference(network: Network, run: Run, manifest: Manifest) -> float:
+def difference(network: Network | Mean, run: Run, manifest: Manifest) -> float:
     """Largest difference in any probability between torch and another runtime, at all `sizes`."""
     rng = np.random.default_rng(0)
     found = []
@@ -100,12 +134,11 @@ def difference(network: Network, run: Run, manifest: Manifest) -> float:
 def facts(manifest: Manifest) -> dict[str, str]:
     """What a user of the ONNX file must know: how to prepare an image, and what comes out."""
     config = manifest.config
-    data = config.data.model_dump(mode="json")
-    prepared = {key: data[key] for key in PREPARATION}
+    prepared = {k: v for k, v in _prepared(manifest).items() if k in PREPARATION}
     tiles = {"tile": config.tile, "overlap": config.overlap, "multiple": 2**config.model.depth}
     return {
         "r2search.study": f"{manifest.study}: {manifest.trial}, epoch {manifest.epoch}",
-        "r2search.weights_sha256": manifest.weights_sha256,
+        "r2search.weights_sha256": " ".join(each.weights_sha256 for each in manifest.members),
         "r2search.input": "(batch, channels, height, width) float32, prepared and standardised",
         "r2search.output": "(batch, foreground classes, height, width) float32, probability 0..1",
         "r2search.preparation": json.dumps(prepared),
@@ -119,7 +152,7 @@ def facts(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def _program(network: Network, channels: int) -> torch.export.ExportedProgram:
+def _program(network: Network | Mean, channels: int) -> torch.export.ExportedProgram:
     """The network traced for any batch, height and width."""
     example = torch.rand(2, channels, 3 * network.multiple + 1, 2 * network.multiple + 3)
     dynamic = ({axis: torch.export.Dim.DYNAMIC for axis in AXES},)
@@ -127,7 +160,7 @@ def _program(network: Network, channels: int) -> torch.export.ExportedProgram:
         return torch.export.export(network, (example,), dynamic_shapes=dynamic)
 
 
-def _write(network: Network, manifest: Manifest, path: Path) -> Run:
+def _write(network: Network | Mean, manifest: Manifest, path: Path) -> Run:
     """Write an ONNX file, and run it by onnxruntime."""
     try:
         import onnx

@@ -109,7 +109,8 @@ def _require_folder(out_dir: Path, files: dict[str, Path]) -> None:
 
 def _by(bundle: Bundle) -> dict[str, Any]:
     """What decides, beside the image, what is predicted. Device and batch change rounding only."""
-    facts = bundle.manifest.model_dump_json(exclude={"config": {"inference": {"batch_size"}}})
+    batch = {"config": {"inference": {"batch_size"}}}
+    facts = bundle.manifest.model_dump_json(exclude=batch | {"others": {"__all__": batch}})
     inference = bundle.manifest.config.inference
     return {
         "r2search": __version__,

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from r2search.bundle import CONFIG
 from r2search.config import Misuse, Study
+from r2search.manifest import CONFIG
 from r2search.records import CHECKPOINTS, RECORD
 from r2search.scratch import shared_path
 from r2search.selection import incumbent

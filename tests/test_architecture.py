@@ -25,7 +25,7 @@ previewing reporting housekeeping
 study finish single rundir remote progress tracking, predicting inputs outputs pace, fetching, \
 checking, simulating, exporting
 report, tuning
-bundle, summary
+bundle manifest, summary
 train
 data, models, selection, storage, scratch
 space grammar spacefile schema

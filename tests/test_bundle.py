@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 
 from r2search.bundle import (
     CARD,
-    CONFIG,
     PREVIEW,
     SUMS,
     export_bundle,
@@ -28,6 +27,7 @@ from r2search.data.prepare import Preparation, at_most, resize_probability
 from r2search.data.readers.fundus import field_of_view
 from r2search.data.readers.images import read_image
 from r2search.data.samples import Sample, SampleSet
+from r2search.manifest import CONFIG
 from r2search.models.unet import build_model
 from r2search.train.hardware import Hardware, apply, detect
 from r2search.train.inference import Predictor
@@ -322,7 +322,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no hashes": (lambda b: (b / SUMS).unlink(), f"{SUMS}: missing, or no text; copy"),
     "a later format": (
         lambda b: edit_config(b, lambda tree: tree.update(format=99)),
-        f"{CONFIG}: format 99, this version reads 1 to 2; use the version",
+        f"{CONFIG}: format 99, this version reads 1 to 3; use the version",
     ),
     "a key that does not exist": (
         lambda b: edit_config(b, lambda tree: tree["config"]["model"].update(colour="red")),
@@ -503,3 +503,115 @@ def test_predicting_and_evaluating_need_nothing_of_the_search(
     )
     assert ran.returncode == 0, ran.stderr
     assert {"a_mask.png", "s.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+# Several networks
+
+
+@pytest.fixture
+def ensemble_dir(tmp_path: Path, facts: Facts) -> Path:
+    """Two networks of other sizes, tiles and preparations, trained a little on the same images."""
+    return ensemble(tmp_path, facts, standardize="image")
+
+
+def ensemble(root: Path, facts: Facts, **data: Any) -> Path:
+    predictors = members(**data)
+    for number, each in enumerate(predictors):
+        save_weights(
+            root / f"{number}.safetensors",
+            {k: v.contiguous() for k, v in each.model.state_dict().items()},
+            {},
+        )
+    first, *others = (
+        {
+            "trial": f"t{number:04}",
+            "epoch": number,
+            "config": each.config,
+            "dtype": each.hardware.dtype,
+            "memory_format": each.hardware.memory_format,
+            "mean": each.preparation.mean,
+            "std": each.preparation.std,
+        }
+        for number, each in enumerate(predictors)
+    )
+    rest = [(root / f"{number}.safetensors", each) for number, each in enumerate(others, start=1)]
+    given = facts(**first, threads=predictors[0].hardware.threads)
+    export_bundle(root / "bundle", root / "0.safetensors", given, "# card", b"", rest)
+    return root / "bundle"
+
+
+def members(**data: Any) -> list[Predictor]:
+    one, other = trained(**data)[0].predictor, trained(standardize="dataset")[0].predictor
+    tree = other.config.model_dump()
+    tree["model"] |= {"depth": 2, "base_filters": 3}
+    tree["inference"] |= {"tile": 48}
+    config = TrialConfig.model_validate(tree)
+    larger = Predictor(build_model(config.model, seed=1), config, other.preparation, other.hardware)
+    return [one, larger]
+
+
+def test_several_networks_predict_the_mean_of_their_probabilities(ensemble_dir: Path) -> None:
+    one, other = members(standardize="image")
+    image = noise(70, 50)
+    expected = (one.probability(image) + other.probability(image)) / 2
+    bundle = load_bundle(ensemble_dir)
+    np.testing.assert_allclose(bundle.predict(image).probability, expected, atol=1e-6)
+    assert np.abs(one.probability(image) - other.probability(image)).max() > 0.01
+    assert [each.trial for each in bundle.manifest.members] == ["t0000", "t0001"]
+    subprocess.run(["sha256sum", "--strict", "-c", SUMS], cwd=ensemble_dir, check=True)
+
+
+def test_several_networks_predict_a_large_image_by_rows(ensemble_dir: Path) -> None:
+    bundle, image = load_bundle(ensemble_dir).using(batch_size=2), noise(150, 60)
+    whole = bundle.predict(image)
+    parts = list(bundle.predict_rows(image))
+    assert len(parts) > 2
+    for of in ("probability", "mask"):
+        rows = np.concatenate([getattr(part, of) for part in parts], axis=-2)
+        np.testing.assert_array_equal(rows, getattr(whole, of))
+
+
+def test_settings_of_several_networks_are_changed_together(ensemble_dir: Path) -> None:
+    bundle = load_bundle(ensemble_dir).using(test_time="flips", threshold=0.25)
+    assert [p.config.inference.test_time for p in bundle.predictors] == ["flips", "flips"]
+    assert [p.config.inference.tile for p in bundle.predictors] == [32, 48]
+    assert [m.config.inference.threshold for m in bundle.manifest.members] == [0.25, 0.25]
+    prediction = bundle.predict(noise(40, 40))
+    np.testing.assert_array_equal(prediction.mask, prediction.probability[0] >= 0.25)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "model-2.safetensors: missing; export"),
+        (lambda path: path.write_bytes(b"hello"), r"model-2.safetensors: not intact \("),
+        (
+            lambda path: path.write_bytes(path.with_name(WEIGHTS).read_bytes()),
+            "model-2.safetensors: not the file that was exported",
+        ),
+    ],
+)
+def test_a_damaged_member_of_several_is_refused(
+    ensemble_dir: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    damage(ensemble_dir / "model-2.safetensors")
+    with pytest.raises(Misuse, match=said):
+        load_bundle(ensemble_dir)
+
+
+def test_networks_that_see_other_images_are_not_averaged(tmp_path: Path, facts: Facts) -> None:
+    with pytest.raises(ValueError, match="see other images or classes"):
+        ensemble(tmp_path, facts, max_side=64)
+
+
+def test_a_bundle_of_the_format_before_is_read(bundle_dir: Path) -> None:
+    def older(tree: dict[str, Any]) -> None:
+        tree["format"] = 2
+        del tree["others"]
+
+    edit_config(bundle_dir, older)
+    sums = bundle_dir / SUMS
+    digest = subprocess.check_output(["sha256sum", CONFIG], cwd=bundle_dir, text=True)
+    kept = [line for line in sums.read_text().splitlines() if not line.endswith(CONFIG)]
+    sums.write_text("\n".join([*kept, digest]))
+    assert load_bundle(bundle_dir).manifest.others == ()

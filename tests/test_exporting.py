@@ -12,10 +12,12 @@ import torch
 from rich.console import Console
 
 from r2search import exporting
-from r2search.bundle import load_bundle
+from r2search.bundle import export_bundle, load_bundle
 from r2search.config import Misuse, ModelConfig
 from r2search.exporting import CLOSE, OPSET, export_onnx, exportable
 from r2search.models.blocks import BLOCKS
+from r2search.models.unet import build_model
+from r2search.weights import save_weights
 
 onnx = pytest.importorskip("onnx", reason="pip install -c constraints.txt -e '.[search,test]'")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -135,4 +137,50 @@ def test_what_cannot_be_exported_is_said(
         export_onnx(bundle_dir, tmp_path / "file" / "model.onnx", console)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(Misuse, match=r"onnxscript is not installed; an ONNX file needs pip"):
+        export_onnx(bundle_dir, tmp_path / "model.onnx", console)
+
+
+def ensemble_of(root: Path, make_bundle: Make, facts: Any, **data: Any) -> Path:
+    """Two networks of other sizes in one bundle; `data` is of the second."""
+    bundle_of(root, make_bundle, facts, "conv")
+    config = facts()["config"]
+    model = ModelConfig(block="residual", depth=2, base_filters=2)
+    other = config.model_copy(update={"model": model, "data": config.data.model_copy(update=data)})
+    weights = root / "other.safetensors"
+    save_weights(weights, build_model(model, seed=1).state_dict(), {})
+    member = {"trial": "t0002", "epoch": 1, "config": other}
+    kept = {key: facts()[key] for key in ("dtype", "memory_format")}
+    export_bundle(
+        root / "bundle",
+        root / "model.safetensors",
+        facts(config=load_bundle(root / "bundle").manifest.config),
+        "# card",
+        b"",
+        [(weights, member | kept)],
+    )
+    return root / "bundle"
+
+
+def test_several_networks_are_one_graph_of_their_mean(
+    tmp_path: Path, make_bundle: Make, facts: Any, console: Console
+) -> None:
+    bundle_dir = ensemble_of(tmp_path, make_bundle, facts)
+    assert export_onnx(bundle_dir, tmp_path / "model.onnx", console) == 0
+    session = onnxruntime.InferenceSession(
+        tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    image = np.random.default_rng(0).standard_normal((1, 3, 21, 34)).astype(np.float32)
+    (found,) = session.run(None, {"image": image})
+    networks = exportable(load_bundle(bundle_dir)).networks
+    with torch.inference_mode():
+        one, other = (network(torch.from_numpy(image)).numpy() for network in networks)
+    np.testing.assert_allclose(found, (one + other) / 2, atol=CLOSE)
+    assert np.abs(one - other).max() > 10 * CLOSE
+
+
+def test_networks_that_prepare_images_in_different_ways_are_no_graph(
+    tmp_path: Path, make_bundle: Make, facts: Any, console: Console
+) -> None:
+    bundle_dir = ensemble_of(tmp_path, make_bundle, facts, enhance="clahe")
+    with pytest.raises(Misuse, match="t0001 and t0002 see images prepared in different ways"):
         export_onnx(bundle_dir, tmp_path / "model.onnx", console)

@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from r2search.bundle import CONFIG, load_bundle
+from r2search.bundle import load_bundle
 from r2search.config import DataConfig, Misuse
 from r2search.data.readers.images import read_image, read_mask
 from r2search.data.readers.large import LargeTiff
 from r2search.data.readers.volumes import read_nifti, read_picture
+from r2search.manifest import CONFIG
 from r2search.space import load_study
 from r2search.weights import WEIGHTS, read_facts, read_weights, save_weights
 

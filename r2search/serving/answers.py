@@ -13,10 +13,11 @@ from PIL import Image
 from pydantic import BaseModel, Field
 from scipy import ndimage
 
-from r2search.bundle import CARD, PREVIEW, Bundle, Manifest
+from r2search.bundle import CARD, PREVIEW, Bundle
 from r2search.config import DataConfig
 from r2search.data import field_of_view
 from r2search.data.prepare import at_most
+from r2search.manifest import Manifest
 from r2search.outputs import write_prediction
 from r2search.report.pictures import CLASSES
 from r2search.report.wording import class_names

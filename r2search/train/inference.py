@@ -1,7 +1,9 @@
 """Whole images by overlapping tiles: the one way that validation, evaluation and prediction go."""
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from r2search.config import VIEWS, TrialConfig
 from r2search.data.patches import Strip, strips
-from r2search.data.prepare import Preparation, Rows, resize_probability
+from r2search.data.prepare import Preparation, PreparedRows, Rows, resize_probability
 from r2search.models.folding import fold
 from r2search.models.unet import UNet
 from r2search.train.hardware import Hardware, autocast, place_images
@@ -57,6 +59,15 @@ class Predictor:
         if fov is not None:
             probability *= fov
         return probability
+
+    def rows(self, image: Rows) -> Iterator[NDArray[np.float32]]:
+        """As `bands`, of an image (H, W, C) that is prepared when its rows are asked for."""
+        return self.bands(PreparedRows(image, self.preparation))
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether an image is prepared pixel by pixel: only then has it `rows`."""
+        return self.preparation.pointwise
 
     @property
     def foregrounds(self) -> int:
@@ -119,6 +130,56 @@ class Predictor:
         several = logits.shape[1] > 1
         foreground = logits.softmax(1)[:, 1:] if several else logits.sigmoid()
         return (foreground.flip(3) if mirrored else foreground).rot90(-turns, (2, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Several networks that predict as one: the mean of their probabilities."""
+
+    members: tuple[Predictor, ...]  # of the same images and classes, two or more
+
+    def snapshot(self) -> "Ensemble":
+        """The same of the weights as they are now, to predict many images with."""
+        return Ensemble(tuple(member.snapshot() for member in self.members))
+
+    def probability(
+        self, image: NDArray[np.uint8], fov: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """As of a `Predictor`; each member prepares the image in its own way."""
+        return self._mean(member.probability(image, fov) for member in self.members)
+
+    def rows(self, image: Rows) -> Iterator[NDArray[np.float32]]:
+        """As of a `Predictor`; rows that one member has said wait for the others."""
+        bands = [member.rows(image) for member in self.members]
+        held = [next(each) for each in bands]
+        while True:
+            ready = min(each.shape[1] for each in held)
+            yield self._mean(each[:, :ready] for each in held)
+            held = [each[:, ready:] for each in held]
+            for number, each in enumerate(held):
+                if not each.shape[1]:
+                    following = next(bands[number], None)
+                    if following is None:
+                        return  # all end with the image
+                    held[number] = following
+
+    @property
+    def pointwise(self) -> bool:
+        return all(member.pointwise for member in self.members)
+
+    @property
+    def config(self) -> TrialConfig:
+        """That of the first member, whose threshold is the ensemble's."""
+        return self.members[0].config
+
+    @property
+    def hardware(self) -> Hardware:
+        return self.members[0].hardware
+
+    def _mean(self, of_each: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+        total = reduce(operator.add, of_each)
+        total /= np.float32(len(self.members))
+        return np.minimum(total, 1.0, out=total)  # rounding can lift a mean of ones above 1
 
 
 def _place(tile: Tile, top: int = 0) -> tuple[slice, slice]:

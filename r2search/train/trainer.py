@@ -27,7 +27,7 @@ from r2search.train.hardware import (
     training_step,
 )
 from r2search.train.image_metrics import mean_of
-from r2search.train.inference import Predictor
+from r2search.train.inference import Ensemble, Predictor
 from r2search.train.metrics import Tally, score, summarize
 from r2search.train.micro_batches import halved, is_out_of_memory, micro_batches
 from r2search.train.optim import Plateau, build_optimizer, lr_at
@@ -39,7 +39,7 @@ Metrics = dict[str, float]
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: Predictor | Ensemble,
     samples: Iterable[Sample],
     also: Callable[[Sample, NDArray[np.float32]], Metrics] | None = None,
 ) -> tuple[Metrics, list[tuple[str, Metrics]]]:
