@@ -7,17 +7,17 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 
-from r2search import __version__, flags, manual, manual_jobs, manual_networks, settings, submitting
+from r2search import __version__, exported, flags, manual, manual_jobs, settings, submitting
 from r2search.config import Misuse, Study, hint
 from r2search.environment import PROCESS_SETTINGS
+from r2search.extras import installed
 from r2search.storage import StorageError, check_url, is_url
 
 
@@ -94,7 +94,7 @@ def _tune(options: argparse.Namespace) -> int:
 
     where = options.resume or options.out or ""
     given = None if options.resume else load_study(options.space, settings.assignments(options))
-    with _installed():
+    with installed():
         from r2search.remote import RemoteRun
         from r2search.study import run_study
     run = partial(
@@ -106,13 +106,27 @@ def _tune(options: argparse.Namespace) -> int:
         progress=options.progress,
     )
     if is_url(where):
+        if options.final == "all":
+            raise Misuse(
+                "--final all: trains in a local folder; fetch the run folder from the bucket, then "
+                "r2search train --final RUN"
+            )
         folder = _new_run_dir(where.rstrip("/").rpartition("/")[2])
         with RemoteRun(where, folder, options.resume is not None, submitting.say) as remote:
             summary = run(given or _resumed(options, folder), folder, remote=remote)
         submitting.say(f"it is all in {remote.url}, too")
         return exit_code(summary)
     folder = Path(where) if where else _new_run_dir(given.name if given else "")
-    return exit_code(run(given or _resumed(options, folder), folder))
+    summary = run(given or _resumed(options, folder), folder)
+    if options.final == "all" and summary["incumbent"] and summary["signal"] is None:
+        return _final(folder) or exit_code(summary)
+    return exit_code(summary)
+
+
+def _final(run_dir: Path) -> int:
+    from r2search.finals import train_final
+
+    return train_final(run_dir, Console())
 
 
 def _resumed(options: argparse.Namespace, folder: Path) -> Study:
@@ -133,6 +147,11 @@ def _train(options: argparse.Namespace) -> int:
             f"--out {check_url(options.out)}: only `r2search tune` writes there; name a folder"
         )
     given = settings.assignments(options)
+    if options.final is not None:
+        if given or options.out or options.baseline:
+            raise Misuse("--final RUN: takes all settings from that study; leave the others out")
+        with installed():
+            return _final(Path(options.final))
     study = load_study(options.space, given)
     if options.baseline is not None:
         if options.baseline not in study.baselines:
@@ -141,7 +160,7 @@ def _train(options: argparse.Namespace) -> int:
                 f"{hint(options.baseline, list(study.baselines))}"
             )
         study = load_study(options.space, study.baselines[options.baseline].overrides | given)
-    with _installed():
+    with installed():
         from r2search.single import train_one
     out = Path(options.out) if options.out else _new_run_dir(f"{study.name}-train")
     return exit_code(train_one(study, out, command=options.command_line))
@@ -158,71 +177,26 @@ def _preview(options: argparse.Namespace) -> int:
     from r2search.space import load_study
 
     study = load_study(options.space, settings.assignments(options))
-    with _installed():
+    with installed():
         from r2search.previewing import preview_study
     return preview_study(study, Console())
 
 
-def _predict(options: argparse.Namespace) -> int:
-    from r2search.predicting import predict_files
-
-    return predict_files(
-        Path(options.bundle),
-        [Path(image) for image in options.image],
-        Path(options.out),
-        options.threshold,
-        Console(),
-        test_time=options.tta,
-        batch=options.batch,
-        device=options.device,
-    )
-
-
-def _export(options: argparse.Namespace) -> int:
-    from r2search.exporting import export_onnx
-
-    return export_onnx(Path(options.bundle), Path(options.onnx), Console())
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from r2search.predicting import evaluate_bundle
-
-    out = Path(options.out or f"evaluation-{options.split}.csv")
-    return evaluate_bundle(
-        Path(options.bundle), options.data, options.reader, options.split, out, Console()
-    )
-
-
-def _serve(options: argparse.Namespace) -> int:
-    with _installed("the web page needs", "serve"):
-        from r2search.serving.server import serve_bundle
-        from r2search.serving.uploads import Limits
-    return serve_bundle(
-        Path(options.bundle),
-        options.host,
-        options.port,
-        Limits(**settings.limits(options)),
-        options.allow,
-        Console(),
-        browser=options.browser,
-    )
-
-
 def _report(options: argparse.Namespace) -> int:
-    with _installed():
+    with installed():
         from r2search.reporting import report_runs
     out = Path(options.out) if options.out else None
     return report_runs([Path(run) for run in options.run_dir], out, Console())
 
 
 def _runs(options: argparse.Namespace) -> int:
-    with _installed():
+    with installed():
         from r2search.housekeeping import show_runs
     return show_runs(Path(options.folder), Console(), clean=options.clean, yes=options.yes)
 
 
 def _sync(options: argparse.Namespace) -> int:
-    with _installed():
+    with installed():
         from r2search.tracking import sync_study
     return sync_study(options.folder, Console())
 
@@ -245,7 +219,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 def _simulate(options: argparse.Namespace) -> int:
     given, variants = settings.assignments(options), settings.variants(options)
-    with _installed():
+    with installed():
         from r2search.simulating import simulate_studies
     return simulate_studies(
         Path(options.curves),
@@ -263,30 +237,17 @@ def _new_run_dir(name: str) -> Path:
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-@contextmanager
-def _installed(what: str = "searching and training need", extra: str = "search") -> Iterator[None]:
-    """Misuse that names the extra to install when an import in here fails."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        install = f"pip install -c constraints.txt '.[{extra}]'"
-        raise Misuse(f"{error.name} is not installed; {what} {install}") from None
-
-
 COMMANDS: dict[str, flags.Command] = {
     "tune": (_tune, flags.add_tune, *manual.TUNE),
     "preview": (_preview, flags.add_preview, *manual.PREVIEW),
     "train": (_train, flags.add_train, *manual.TRAIN),
     "report": (_report, flags.add_report, *manual.REPORT),
-    "predict": (_predict, flags.add_predict, *manual_networks.PREDICT),
-    "export": (_export, flags.add_export, *manual_networks.EXPORT),
     "runs": (_runs, flags.add_runs, *manual.RUNS),
     "sync": (_sync, flags.add_sync, *manual.SYNC),
-    "evaluate": (_evaluate, flags.add_evaluate, *manual_networks.EVALUATE),
-    "serve": (_serve, flags.add_serve, *manual_networks.SERVE),
     "data check": (_check, flags.add_check, *manual.CHECK),
     "data fetch": (_fetch, flags.add_fetch, *manual.FETCH),
     "simulate": (_simulate, flags.add_simulate, *manual.SIMULATE),
+    **exported.COMMANDS,
     **submitting.COMMANDS,
 }
 # commands that have commands of their own: one line, description, examples

@@ -1,4 +1,4 @@
-"""A bundle's network for other runtimes, as ONNX."""
+"""A bundle's network for other runtimes, as ONNX or by torch.export."""
 
 import json
 import logging
@@ -26,7 +26,10 @@ CLOSE = 1e-3  # largest difference between two runtimes in any probability
 AXES = {0: "batch", 2: "height", 3: "width"}
 PREPARATION = ("channels", "max_side", "resize", "aspect", "enhance", "standardize", "window")
 
+FACTS = "r2search.json"  # in a file of torch.export
+
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Write = Callable[["Network | Mean", Manifest, Path], Run]
 
 
 class Network(nn.Module):
@@ -61,10 +64,19 @@ def export_onnx(bundle_dir: Path, path: Path, console: Console) -> int:
     What is written has been run: at several sizes it says what torch says within CLOSE, or it is
     refused. Misuse as of `load_bundle`, and where the packages for it are missing.
     """
+    return _export(bundle_dir, path, console, _write)
+
+
+def export_torch(bundle_dir: Path, path: Path, console: Console) -> int:
+    """The same as a file of torch.export, which torch loads without this package."""
+    return _export(bundle_dir, path, console, _write_torch)
+
+
+def _export(bundle_dir: Path, path: Path, console: Console, write: Write) -> int:
     bundle = load_bundle(bundle_dir, device="cpu")
     network = exportable(bundle)
     with _whole(path) as part:
-        furthest = difference(network, _write(network, bundle.manifest, part), bundle.manifest)
+        furthest = difference(network, write(network, bundle.manifest, part), bundle.manifest)
         if not furthest <= CLOSE:
             raise Misuse(
                 f"{path}: says something else than torch does (by {furthest:.2g}, and {CLOSE} "
@@ -158,6 +170,20 @@ def _program(network: Network | Mean, channels: int) -> torch.export.ExportedPro
     dynamic = ({axis: torch.export.Dim.DYNAMIC for axis in AXES},)
     with torch.inference_mode():
         return torch.export.export(network, (example,), dynamic_shapes=dynamic)
+
+
+def _write_torch(network: Network | Mean, manifest: Manifest, path: Path) -> Run:
+    """Write a file of torch.export, with the facts beside it in the file, and run what it holds."""
+    program = _program(network, manifest.config.model.in_channels)
+    torch.export.save(program, path, extra_files={FACTS: json.dumps(facts(manifest), indent=2)})
+    # The guards would refuse sizes that need no padding, as those of the example did.
+    loaded = torch.export.load(path).module(check_guards=False)
+
+    def run(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return np.asarray(loaded(torch.from_numpy(image)))
+
+    return run
 
 
 def _write(network: Network | Mean, manifest: Manifest, path: Path) -> Run:

@@ -215,8 +215,13 @@ def sample_sheet(sample: Sample, predicted: NDArray[np.uint8], names: Sequence[s
 def restore(run_dir: Path, trial: TrialOutcome, samples: SampleSet) -> Predictor:
     """The network of a trial's best epoch, ready to predict on this machine."""
     config = TrialConfig.model_validate(trial.config)
+    return network(config, run_dir / CHECKPOINTS / trial.trial / WEIGHTS, samples)
+
+
+def network(config: TrialConfig, weights_path: Path, samples: SampleSet) -> Predictor:
+    """The network of a config with weights of its own, trained on `samples`."""
     model = build_model(config.model)
-    weights, _ = read_weights(run_dir / CHECKPOINTS / trial.trial / WEIGHTS)
+    weights, _ = read_weights(weights_path)
     model.load_state_dict(weights)
     hardware = detect(config.train)
     apply(hardware)

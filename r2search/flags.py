@@ -18,7 +18,8 @@ RUN_DIR = "run folder to make, or s3://BUCKET/FOLDER (default: runs/NAME-DATE-TI
 
 def _add_study(
     command: argparse.ArgumentParser, out: str | None = RUN_DIR, *, resume: bool = False
-) -> None:
+) -> argparse._ActionsContainer:
+    """The group of what the study is, of which one must be given, is returned."""
     study = command.add_argument_group("study")
     which = study.add_mutually_exclusive_group(required=True)
     which.add_argument(
@@ -46,6 +47,7 @@ def _add_study(
     )
     if out:
         study.add_argument("--out", metavar="DIR", help=out)
+    return which
 
 
 def add_tune(command: argparse.ArgumentParser) -> None:
@@ -61,6 +63,13 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="RUN",
         help="run folders of earlier studies whose trials are evidence for what is tried next",
+    )
+    command.add_argument(
+        "--final",
+        choices=["none", "all"],
+        default="none",
+        help="all: train the best settings on all labelled images, too, after the time of the "
+        "study; that network has no test score of its own",
     )
     command.add_argument(
         "--progress",
@@ -96,7 +105,12 @@ def add_preview(command: argparse.ArgumentParser) -> None:
 
 
 def add_train(command: argparse.ArgumentParser) -> None:
-    _add_study(command, "run folder to make (default: runs/NAME-train-DATE-TIME)")
+    which = _add_study(command, "run folder to make (default: runs/NAME-train-DATE-TIME)")
+    which.add_argument(
+        "--final",
+        metavar="RUN",
+        help="train the best settings of this study on all its images, as RUN/bundle-final",
+    )
     training = command.add_argument_group("training")
     training.add_argument(
         "--baseline", metavar="NAME", help="begin from this baseline of the space file; --set wins"
@@ -107,76 +121,6 @@ def add_report(command: argparse.ArgumentParser) -> None:
     command.add_argument("run_dir", nargs="+", metavar="RUN", help="run folders of studies")
     page = "the page (default: RUN/report.html; of several runs comparison.html)"
     command.add_argument("-o", "--out", metavar="FILE", help=page)
-
-
-def add_predict(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
-    command.add_argument("image", nargs="+", help="images, folders or 'scans/*.png'")
-    command.add_argument("-o", "--out", required=True, metavar="DIR", help="where results go")
-    command.add_argument(
-        "--threshold", type=float, metavar="P", help="foreground from here on (default: bundle's)"
-    )
-    command.add_argument(
-        "--tta",
-        choices=["none", "flips", "symmetries"],
-        help="mean over an image mirrored (4 ways) or also turned (8; default: bundle's)",
-    )
-    command.add_argument("--device", choices=["cpu", "cuda"], help="default: a GPU if there is one")
-    command.add_argument(
-        "--batch", type=count(1), metavar="N", help="tiles predicted together (default: bundle's)"
-    )
-
-
-def add_export(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
-    command.add_argument(
-        "--onnx", metavar="FILE", required=True, help="the ONNX file to write, as model.onnx"
-    )
-
-
-def add_evaluate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
-    command.add_argument("--data", metavar="FOLDER", help="images and masks (default: the study's)")
-    command.add_argument("--reader", metavar="NAME", help="its layout (default: the study's)")
-    command.add_argument(
-        "--split",
-        choices=["train", "val", "test", "all"],
-        default="val",
-        help="which images (default: val)",
-    )
-    command.add_argument(
-        "-o", "--out", metavar="CSV", help="per-image scores (default: evaluation-SPLIT.csv)"
-    )
-
-
-def add_serve(command: argparse.ArgumentParser) -> None:
-    command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
-    command.add_argument("--browser", action="store_true", help="open the page, too")
-    where = command.add_argument_group("address")
-    where.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="0.0.0.0: for other machines, too (default: %(default)s)",
-    )
-    where.add_argument(
-        "--port", type=count(0), default=8000, metavar="N", help="0: a free one (default: 8000)"
-    )
-    where.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a host name by which others reach it; may be repeated (numbers always do)",
-    )
-    limits = command.add_argument_group("limits")
-    for flag, default, about in (
-        ("--megabytes", 20, "of one file"),
-        ("--megapixels", 25, "of one image"),
-        ("--rate", 120, "images a minute from one address"),
-        ("--waiting", 16, "images in work at a time"),
-    ):
-        help = f"{about} (default: {default})"
-        limits.add_argument(flag, type=count(1), metavar="N", default=default, help=help)
 
 
 def add_runs(command: argparse.ArgumentParser) -> None:

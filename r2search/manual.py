@@ -82,12 +82,17 @@ Train one configuration, without a search, for budget.max_epochs epochs.
 
 What varies in the space file takes r2search's default, unless --set or --baseline
 says otherwise. The run folder is that of a study with one trial.
+
+With --final it trains the best settings of a study that has ended on all of its labelled
+images, as RUN/bundle-final. That network has no test score: no image is left for one.
 """,
     """examples:
   r2search train --space retina.yaml --data data/chase_db1 --baseline B1
       the published setting that the space file names
   r2search train --space quick.yaml --set model.block=conv --set budget.max_epochs=2
       a plain U-Net on synthetic images, for two epochs
+  r2search train --final runs/NAME
+      the best of a study, once more, on its validation and test images too
 
 """,
 )

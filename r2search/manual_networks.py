@@ -27,18 +27,27 @@ with the results: the same command again goes on where it was stopped.
 )
 
 EXPORT = (
-    "write an exported network for other runtimes, as ONNX",
+    "write a network for other runtimes, or average several",
     """\
-Write an exported network for other runtimes, as ONNX (opset 18). It takes images of
-any height, width and number at once, prepared and standardised as its metadata say,
-and gives probabilities. Resizing, contrast, tiles and the threshold are the caller's.
+Write an exported network for other runtimes, as ONNX (opset 18) or by torch.export. It
+takes images of any height, width and number at once, prepared and standardised as its
+metadata say, and gives probabilities. Resizing, contrast, tiles and the threshold are
+the caller's.
 
 Before the file is kept it is run: where it says something else than torch, by more than
-0.001 in any probability, there is none. The packages for it are those of '.[onnx]'.
+0.001 in any probability, there is none. ONNX needs the packages of '.[onnx]'. A file of
+torch.export is loaded by torch alone; load only those that you trust.
+
+With --ensemble the best networks of a study become one bundle, RUN/bundle-ensemble, which
+is used as any other. It is scored on the validation split, and says what it costs.
 """,
     """examples:
   r2search export runs/NAME/bundle --onnx model.onnx
       for onnxruntime, and whatever else reads ONNX
+  r2search export runs/NAME/bundle --torch model.pt2
+      for torch without r2search: torch.export.load('model.pt2').module(check_guards=False)
+  r2search export runs/NAME --ensemble 3
+      the mean of the three best networks whose weights are there
   r2search export runs/NAME/bundle --onnx runs/NAME/bundle-onnx/model.onnx
       into another folder: what lies in a bundle is left as it is
 
@@ -80,6 +89,8 @@ refused that are no images, damaged, or larger than the limits; volumes are, too
     """examples:
   r2search serve runs/NAME/bundle --browser
       the page, opened
+  r2search serve runs/NAME
+      with a gallery of the study: its best and its worst images, and the score of each
   r2search serve runs/NAME/bundle --host 0.0.0.0 --allow lab3.example.org --rate 30
       for the machines of a laboratory; no password is asked for
   r2search serve runs/NAME/bundle --port 0 --megapixels 100 --megabytes 200

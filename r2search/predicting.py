@@ -175,6 +175,8 @@ def evaluate_bundle(
             "These are not the images of the study, or not all of them: what was trained on "
             "may be among them, whatever the split."
         )
+    elif bundle.manifest.data.get("trained_on") == "all":
+        console.print("This network was trained on all of these images: this is no test.")
     apply(bundle.predictor.hardware)
     try:
         scorer = ImageScorer(samples, bundle.manifest.config.inference.threshold)

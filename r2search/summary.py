@@ -19,7 +19,7 @@ from r2search.train.metrics import score, summarize
 KEYS = (
     "format status signal name question command space data objective incumbent front baselines "
     "confirmed test optimism images search audit trials time tracking hardware versions revision "
-    "bundle"
+    "bundle ensemble final"
 ).split()
 
 

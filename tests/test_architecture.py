@@ -19,17 +19,17 @@ PACKAGE = ROOT / "r2search"
 # is one unit, like a folder, and may import within itself.
 ROWS = """
 launch
-cli flags settings manual manual_networks manual_jobs submitting
+cli flags settings manual manual_networks manual_jobs submitting exported
 serving
 previewing reporting housekeeping
-study finish single rundir remote progress tracking, predicting inputs outputs pace, fetching, \
-checking, simulating, exporting
+study finish single rundir remote progress tracking reopening ensembling finals, \
+predicting inputs outputs pace, fetching, checking, simulating, exporting
 report, tuning
 bundle manifest, summary
 train
 data, models, selection, storage, scratch
 space grammar spacefile schema
-weights
+weights, extras
 config, records, environment, interrupt
 strict
 """.strip().splitlines()

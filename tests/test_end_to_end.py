@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 CHASE = ROOT / "../shared/data/chase_db1"
 OBJECTIVE = "val/dice_mean"
 # A few epochs end these studies, not the clock: a busy machine only makes them slower.
-TINY = "--space quick.yaml --time 3m --trials 3 --set budget.max_epochs=2"
+TINY = "--space quick.yaml --time 3m --trials 3 --set budget.max_epochs=2 --final all"
 REAL = (
     f"--space retina.yaml --data {CHASE} --time 3m --trials 2 "
     "--set budget.max_epochs=2 --set train.epoch_pixels=300000"
@@ -108,8 +108,8 @@ def test_a_study_ends_well(tiny: Run) -> None:
 
 def test_it_leaves_the_whole_run_folder(tiny: Run) -> None:
     names = (
-        "bundle checkpoints environment.json pictures report.html space.yaml study.journal "
-        "summary.json trials.jsonl wandb"
+        "bundle bundle-final checkpoints environment.json pictures report.html space.yaml "
+        "study.journal summary.json trials.jsonl wandb"
     )
     shown = {path.name for path in tiny.folder.iterdir()} - {".lock"}
     assert sorted(shown) == names.split()
@@ -313,3 +313,12 @@ def test_the_network_of_photographs_repeats_its_score(
 ) -> None:
     value = real.summary["incumbent"]["value"]
     assert evaluate(real, "val", capsys)["dice_mean"] == pytest.approx(value, abs=1e-6)
+
+
+def test_a_final_network_was_trained_on_all_images_after_it(tiny: Run) -> None:
+    final, counts = tiny.summary["final"], tiny.summary["data"]["counts"]
+    assert final["images"] == sum(counts.values())
+    assert final["trial"] == tiny.summary["incumbent"]["trial"]
+    bundle = load_bundle(tiny.folder / "bundle-final")
+    assert bundle.manifest.metrics == {}
+    assert "no image is left to score it with" in tiny.said

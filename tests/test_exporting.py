@@ -1,6 +1,7 @@
 """Exported networks in other runtimes say what torch says."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 from r2search import exporting
 from r2search.bundle import export_bundle, load_bundle
 from r2search.config import Misuse, ModelConfig
-from r2search.exporting import CLOSE, OPSET, export_onnx, exportable
+from r2search.exporting import CLOSE, FACTS, OPSET, export_onnx, export_torch, exportable
 from r2search.models.blocks import BLOCKS
 from r2search.models.unet import build_model
 from r2search.weights import save_weights
@@ -184,3 +185,28 @@ def test_networks_that_prepare_images_in_different_ways_are_no_graph(
     bundle_dir = ensemble_of(tmp_path, make_bundle, facts, enhance="clahe")
     with pytest.raises(Misuse, match="t0001 and t0002 see images prepared in different ways"):
         export_onnx(bundle_dir, tmp_path / "model.onnx", console)
+
+
+def test_torch_loads_an_export_without_this_package_and_says_the_same(
+    tmp_path: Path, make_bundle: Make, facts: Any, console: Console
+) -> None:
+    bundle_dir, path = ensemble_of(tmp_path, make_bundle, facts), tmp_path / "out" / "model.pt2"
+    assert export_torch(bundle_dir, path, console) == 0
+    image = torch.rand(2, 3, 21, 34)
+    torch.save(image, tmp_path / "image.pt")
+    script = """
+import json, sys, torch
+path, image, out = sys.argv[1:]
+told = {"r2search.json": ""}
+program = torch.export.load(path, extra_files=told).module(check_guards=False)
+assert "not a medical device" in json.loads(told["r2search.json"])["r2search.use"]
+torch.save(program(torch.load(image)), out)
+assert not [name for name in sys.modules if name.startswith("r2search")]
+"""
+    assert FACTS == "r2search.json"
+    command = [sys.executable, "-c", script, path, tmp_path / "image.pt", tmp_path / "found.pt"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    with torch.inference_mode():
+        expected = exportable(load_bundle(bundle_dir))(image)
+    np.testing.assert_allclose(torch.load(tmp_path / "found.pt").detach(), expected, atol=CLOSE)

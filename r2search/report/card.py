@@ -7,9 +7,30 @@ from r2search.report.wording import by_class, class_names, published
 
 def model_card(summary: dict[str, Any]) -> str:
     """Markdown from a summary whose incumbent is not None."""
-    best, data = summary["incumbent"], summary["data"]
+    best = summary["incumbent"]
+    lines = _head(summary, f"{best['trial']}, epoch {best['epoch']}")
+    return "\n".join([*lines, *_scores(summary), *_data(summary), *_network(summary)])
+
+
+def derived_card(
+    summary: dict[str, Any], title: str, about: list[str], metrics: dict[str, float]
+) -> str:
+    """Markdown of another network of the same study: `about` is what it is, in paragraphs.
+
+    `metrics` are its own, on the validation split; there may be none.
+    """
+    lines = [*_head(summary, title), "## Network", "", *(f"{text}\n" for text in about)]
+    if metrics:
+        rows = [f"| {key.removeprefix('val/')} | {value:.4f} |" for key, value in metrics.items()]
+        lines += ["## Scores", "", "| metric | validation |", "|---|---|", *rows, ""]
+    return "\n".join([*lines, *_data(summary)])
+
+
+def _head(summary: dict[str, Any], title: str) -> list[str]:
+    """What stands on every card: what it is, what to know of its data, how it is used."""
+    data = summary["data"]
     lines = [
-        f"# {summary['name']}: {best['trial']}, epoch {best['epoch']}",
+        f"# {summary['name']}: {title}",
         "",
         "A segmentation network of the R2U-Net family, found by r2search. "
         "**Not a medical device**: for research, not for diagnosis.",
@@ -31,7 +52,7 @@ def model_card(summary: dict[str, Any]) -> str:
         '    prediction = load_bundle("BUNDLE").predict("image.png")',
         "",
     ]
-    return "\n".join([*lines, *_scores(summary), *_data(summary), *_network(summary)])
+    return lines
 
 
 def _scores(summary: dict[str, Any]) -> list[str]:

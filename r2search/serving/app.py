@@ -32,6 +32,7 @@ from r2search.serving.answers import (
     sample_picture,
 )
 from r2search.serving.decoding import decode
+from r2search.serving.gallery import Gallery, Study
 from r2search.serving.guard import Guard
 from r2search.serving.uploads import (
     HEAD,
@@ -47,7 +48,7 @@ from r2search.serving.uploads import (
 PAUSE_S, ARRIVE_S = 5.0, 30.0  # seconds: most between two parts of an upload, and of all of it
 RECEIVING = 32  # uploads that may be on their way at once
 DECODERS = 2  # processes that read images at once
-PAGE = ("index.html", "page.css", "page.js", "predict.js", "png.js", "marks.js")
+PAGE = ("index.html", "page.css", "page.js", "predict.js", "png.js", "marks.js", "gallery.js")
 MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Failure, "description": "a parameter is wrong"},
@@ -143,11 +144,16 @@ class Parts(StreamingResponse):
 
 
 def build_app(
-    bundle: Bundle, folder: Path, limits: Limits, names: Collection[str], scratch: Path
+    bundle: Bundle,
+    folder: Path,
+    limits: Limits,
+    names: Collection[str],
+    scratch: Path,
+    study: Study,
 ) -> tuple[ASGIApp, Desk]:
     """The application for a bundle that lies in `folder`; it answers to `names`, as hosts.
 
-    Uploads pass through `scratch`.
+    Uploads pass through `scratch`. `study` is shown beside it.
     """
     app = FastAPI(
         title="r2search",
@@ -157,13 +163,13 @@ def build_app(
         redoc_url=None,
     )
     desk = Desk(bundle, limits, scratch)
-    _add_page(app, folder)
-    _add_api(app, desk, model_facts(bundle.manifest, folder, limits))
+    _add_page(app, folder, study)
+    _add_api(app, desk, model_facts(bundle.manifest, folder, limits), study.gallery)
     _add_failures(app)
     return Guard(app, names), desk
 
 
-def _add_page(app: FastAPI, folder: Path) -> None:
+def _add_page(app: FastAPI, folder: Path, study: Study) -> None:
     here = resources.files("r2search.serving") / "page"
 
     def add(path: str, content: bytes, media_type: str) -> None:
@@ -177,9 +183,11 @@ def _add_page(app: FastAPI, folder: Path) -> None:
         add(path, (here / name).read_bytes(), MEDIA_TYPES[Path(name).suffix])
     if picture := sample_picture(folder):
         add("/sample.png", picture, "image/png")
+    for file, content in study.pictures.items():
+        add(f"/{file}", content, "image/png")
 
 
-def _add_api(app: FastAPI, desk: Desk, facts: ModelFacts) -> None:
+def _add_api(app: FastAPI, desk: Desk, facts: ModelFacts, gallery: Gallery | None) -> None:
     @app.get("/health", summary="Whether the server is up, and how many images are in work")
     async def health() -> dict[str, str | int]:
         return {"status": "ok", "working": desk.working.taken}
@@ -187,6 +195,10 @@ def _add_api(app: FastAPI, desk: Desk, facts: ModelFacts) -> None:
     @app.get("/api/model", summary="The network that is served, and what it takes")
     async def model() -> ModelFacts:
         return facts
+
+    @app.get("/api/gallery", summary="The validation images of its study; null without one")
+    async def images() -> Gallery | None:
+        return gallery
 
     @app.post(
         "/api/predict",

@@ -19,6 +19,7 @@ from r2search.scratch import own_scratch
 from r2search.serving.app import build_app
 from r2search.serving.connections import ImpatientProtocol
 from r2search.serving.decoding import warm_up
+from r2search.serving.gallery import find
 from r2search.serving.uploads import Limits
 
 CONNECTIONS = 100  # at once; more are told to come again
@@ -26,7 +27,7 @@ END_S = 5  # seconds that answers under way get at the end
 
 
 def serve_bundle(
-    bundle_dir: Path,
+    folder: Path,
     host: str,
     port: int,
     limits: Limits,
@@ -37,12 +38,13 @@ def serve_bundle(
 ) -> int:
     """Serve the page of a bundle until Ctrl-C or SIGTERM; the result is the exit code.
 
-    Misuse when the bundle or the address cannot be had. Port 0 is a free one. `allow`: other names
-    by which the server may be asked.
+    Misuse when the bundle or the address cannot be had. A run folder has a bundle, and beside it
+    its study is shown. Port 0 is a free one. `allow`: other names by which the server may be asked.
     """
+    bundle_dir, study = find(folder)
     bundle = load_bundle(bundle_dir)
     with _bound(host, port) as listener, own_scratch("serve") as scratch, Interrupt() as interrupt:
-        app, desk = build_app(bundle, bundle_dir, limits, [host, *allow], scratch)
+        app, desk = build_app(bundle, bundle_dir, limits, [host, *allow], scratch, study)
         warm_up()
         address = _address(host, listener.getsockname()[1])
         say(console, f"{bundle_dir} is at {address} (Ctrl-C ends it)")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from servers import Server, encoded, noise, serving
+from servers import Server, encoded, make_run, noise, serving
 
 from r2search.config import TrialConfig
 
@@ -30,4 +30,12 @@ def organs(
     preview = encoded(noise())
     bundle = make_bundle(root, SEED, config=several, synthetic=True, preview=preview)
     with serving(bundle, root / "scratch", *MANY) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def gallery(make_bundle: Make, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Of a run folder, with the pictures of its study."""
+    root = tmp_path_factory.mktemp("study")
+    with serving(make_run(make_bundle, root / "run"), root / "scratch", *MANY) as server:
         yield server

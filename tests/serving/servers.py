@@ -1,15 +1,17 @@
 """Servers of tiny untrained networks, each a process of its own on a loopback port."""
 
 import io
+import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -86,3 +88,24 @@ def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **how: object) 
 
 def noise(height: int = 40, width: int = 48, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+IMAGES: dict[str, Any] = {
+    "metric": "dice_mean",
+    "scores": [{"id": "07L", "value": 0.81}, {"id": "<b>08R</b>", "value": 0.7}],
+    "shown": [
+        {"file": "pictures/best.png", "caption": "The best validation image, 07L"},
+        {"file": "pictures/worst.png", "caption": "The worst validation image, 08R"},
+    ],
+    "calibration": [],
+}
+
+
+def make_run(make_bundle: Callable[..., Path], run_dir: Path) -> Path:
+    """A bundle, its study's summary, and one of the two pictures that it names, beside another."""
+    make_bundle(run_dir)
+    (run_dir / "pictures").mkdir()
+    for name in ("best", "other"):
+        (run_dir / "pictures" / f"{name}.png").write_bytes(encoded(noise()))
+    (run_dir / "summary.json").write_text(json.dumps({"images": IMAGES}))
+    return run_dir

@@ -166,6 +166,24 @@ def test_a_bad_file_is_explained_and_the_good_one_beside_it_is_shown(
     opened.errors.clear()
 
 
+def test_the_best_and_worst_images_of_the_study_are_shown_until_ones_own_are(
+    gallery: Server, open_at: Callable[..., Opened]
+) -> None:
+    page = open_at(gallery, **PHONE).page
+    page.wait_for_selector("#gallery img", state="visible")
+    assert page.locator("#gallery img").evaluate_all("all => all.map(i => i.naturalWidth)") == [48]
+    assert page.inner_text("#scores-title") == "dice_mean of each image"
+    rows = page.locator("#scores tr").all_inner_texts()
+    assert [row.split() for row in rows] == [["07L", "0.810"], ["<b>08R</b>", "0.700"]]
+    assert page.locator("#scores b").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth")
+    assert "07L" in page.inner_text("#pictures figcaption")
+    upload(page, ("eye.png", IMAGE))
+    assert page.locator("#pictures").is_hidden()
+    page.click("#gallery summary")
+    assert page.locator("#pictures img").is_visible()
+
+
 def test_a_server_that_is_gone_is_said(server: Server, open_at: Callable[..., Opened]) -> None:
     opened = open_at(server)
     opened.page.context.set_offline(True)
@@ -229,7 +247,7 @@ def test_it_fits_and_can_be_read_in_any_light_and_width(
 ) -> None:
     page = open_at(server, **settings).page
     upload(page, ("a rather long name of an image.png", IMAGE), ("b.png", IMAGE))
-    for details in page.locator("details summary").all():
+    for details in page.locator("details:not([hidden]) > summary").all():
         details.click()
     width = page.evaluate("innerWidth")
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,6 +1,7 @@
 // The page: images go to the server one by one; all that is done with an answer happens here.
 
 import {above, byValue, coloured, count, grey} from "./marks.js";
+import {fill} from "./gallery.js";
 import {writeGrey} from "./png.js";
 import {bytes, element, predict} from "./predict.js";
 
@@ -25,6 +26,16 @@ async function start() {
   }
   describe();
   work();
+  showStudy();
+}
+
+async function showStudy() {
+  const answer = await fetch("/api/gallery").catch(() => null);
+  const gallery = answer && answer.ok ? await answer.json() : null;
+  if (!gallery) return;
+  $("scores-title").textContent = `${gallery.metric} of each image`;
+  fill(gallery, $("pictures"), $("scores"));
+  $("gallery").hidden = false;
 }
 
 function listen() {
@@ -114,6 +125,7 @@ function add(files) {
   if (!first) return;
   $("strip").hidden = items.length < 2;
   $("drop").classList.add("small");
+  $("gallery").open = false; // one's own images come first
   show(first);
   work();
 }
