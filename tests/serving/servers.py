@@ -52,10 +52,15 @@ class Server:
 
 
 @contextmanager
-def serving(bundle: Path, folder: Path, *flags: str, ends: int = 143) -> Iterator[Server]:
-    """`r2search serve` on a free port; it must end by `ends`, and have complained of nothing."""
+def serving(
+    bundle: Path, folder: Path, *flags: str, ends: int = 143, first: str = "pass"
+) -> Iterator[Server]:
+    """`r2search serve` on a free port; it must end by `ends`, and have complained of nothing.
+
+    The process executes `first` before all else.
+    """
     folder.mkdir()
-    code = "import sys; from r2search.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = f"import sys; {first}; from r2search.cli import main; sys.exit(main(sys.argv[1:]))"
     errors = folder.parent / f"{folder.name}.txt"
     with errors.open("w") as complaints:
         process = subprocess.Popen(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from servers import encoded, noise, serving
+from servers import encoded, make_run, noise, serving
 
 from r2search.cli import main
 
@@ -56,12 +56,15 @@ def test_a_missing_package_is_named_with_its_remedy() -> None:
     )
 
 
-def test_it_needs_nothing_of_the_search() -> None:
+def test_it_needs_nothing_of_the_search(make_bundle: Make, tmp_path: Path) -> None:
     engines = ("ray", "optuna", "wandb", "plotly", "albumentations", "pooch")
     without = "; ".join(f"sys.modules['{package}'] = None" for package in engines)
-    ran = run(without, "serve", "gone")
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("r2search: gone: no bundle here")
+    run_dir = make_run(make_bundle, tmp_path / "run")
+    with serving(run_dir, tmp_path / "scratch", first=without) as server:
+        answer = server.post(encoded(noise()))
+        assert (answer.status_code, answer.json()["width"]) == (200, 48)
+        with server.client() as client:
+            assert client.get("/api/gallery").json()["metric"] == "dice_mean"
 
 
 def run(first: str, *arguments: str) -> subprocess.CompletedProcess[str]:

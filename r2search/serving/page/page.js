@@ -154,7 +154,7 @@ async function work() {
 
 function label(item) {
   const words = {waiting: "waiting", working: "in work", failed: "not taken", done: "done"};
-  const picture = item.thumb || element("span", "", "thumb");
+  const picture = item.thumb || element("span", item.state === "failed" ? "\u2715" : "", "thumb");
   item.button.replaceChildren(picture, element("span", item.name),
     element("span", words[item.state], item.state === "failed" ? "failed" : "quiet"));
   item.button.title = item.name;
