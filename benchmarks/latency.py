@@ -29,14 +29,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from r2search.bundle import WEIGHTS, Bundle, export_bundle, load_bundle
+from r2search.bundle import Bundle, export_bundle, load_bundle
 from r2search.config import DataConfig, ModelConfig, TrialConfig
 from r2search.environment import machine, versions
 from r2search.exporting import INPUT, Network, export_onnx, exportable
 from r2search.models.folding import fold
 from r2search.models.unet import build_model
 from r2search.train.hardware import apply, autocast, detect, place_images
-from r2search.weights import save_weights
+from r2search.weights import WEIGHTS, save_weights
 
 SIZES = ((256, 256), (512, 512), (960, 999))  # the last is a photograph of CHASE_DB1
 CONFIG = TrialConfig(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from r2search.bundle import WEIGHTS, export_bundle
+from r2search.bundle import export_bundle
 from r2search.config import Misuse, TrialConfig
 from r2search.data.samples import Sample
 from r2search.finish import network
@@ -24,6 +24,7 @@ from r2search.train.hardware import apply
 from r2search.train.image_metrics import ImageScorer
 from r2search.train.inference import Ensemble, Predictor
 from r2search.train.trainer import evaluate
+from r2search.weights import WEIGHTS
 
 ENSEMBLE = "bundle-ensemble"  # in a run folder
 EDGE = 512  # pixels, of the image whose FLOPs are told

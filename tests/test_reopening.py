@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from r2search import ensembling
-from r2search.bundle import WEIGHTS, load_bundle
+from r2search.bundle import load_bundle
 from r2search.cli import main
 from r2search.config import Misuse, TrialConfig
 from r2search.models.unet import build_model
@@ -21,7 +21,7 @@ from r2search.train.hardware import apply
 from r2search.train.image_metrics import ImageScorer
 from r2search.train.trainer import Trainer, evaluate
 from r2search.tuning.events import Ledger, read_trials
-from r2search.weights import read_weights, save_weights
+from r2search.weights import WEIGHTS, read_weights, save_weights
 
 SMALL = {
     "data.patch_size": 16,
