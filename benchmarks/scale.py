@@ -81,6 +81,8 @@ def made_up(config: TrialConfig, epoch: int) -> EpochReport:
 class MadeUp:
     """As much of a Trainer as a trainable asks for."""
 
+    predictor = None  # nothing is predicted where a run has no folder for that
+
     def __init__(self, config: TrialConfig) -> None:
         self._config, self._epoch = config, 0
         self.notes: list[str] = []

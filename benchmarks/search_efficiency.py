@@ -15,7 +15,8 @@ studies that never came there as the worst. Oracle: the time of a single trial t
 `time_to_target_ratio` of the JSON is, for every peer, its median time to target over that of
 r2search, with the first number of workers: the smaller of both tables' ratios. Where a peer did not
 come to the target in half of its studies, the whole time stands for it, and the peer is listed
-under `ratio_at_least`: the true ratio is larger.
+under `ratio_at_least`: the true ratio is larger. Where r2search itself did not, its space is listed
+under `not_reached`: ratios say nothing then.
 
 Syne Tune brings hundreds of megabytes and is no dependency of r2search, not even of its tests:
     pip install -c constraints.txt syne-tune==0.16.0 huggingface_hub s3fs fastparquet
@@ -258,10 +259,14 @@ def main() -> None:
         )
     peers = [name for name in kept if name in PEERS]
     ratios, at_least = ratios_of([rows[space, first] for space in options.spaces], peers)
+    not_reached = [s for s in options.spaces if math.isinf(rows[s, first][OURS].target()[0])]
     console.print("time to target over ours: " + json.dumps(ratios) + f"; at least: {at_least}")
+    if not_reached:
+        console.print(f"ours did not come to the target: {', '.join(not_reached)}")
     facts = {
         "time_to_target_ratio": ratios,
         "ratio_at_least": at_least,
+        "not_reached": not_reached,
         "seeds": options.seeds,
         "share": options.share,
         "versions": versions(),

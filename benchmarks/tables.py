@@ -37,6 +37,10 @@ def search_efficiency(facts: dict[str, Any]) -> Iterator[str]:
             target = _interval(found["seconds_to_target"], ".0f")
             yield _row(name, *regrets, target, f"{found['reached']:.0%}")
         yield ""
+    if facts["not_reached"]:
+        spaces = " and ".join(facts["not_reached"])
+        yield f"On {spaces} r2search did not come to the target in half of its studies."
+        return
     bounds = facts["ratio_at_least"]
     yield from _head("", "its time to target over ours")
     for name, ratio in facts["time_to_target_ratio"].items():
