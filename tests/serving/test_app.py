@@ -117,7 +117,7 @@ def test_the_model_is_described(server: Server) -> None:
 def test_the_api_is_described_and_nothing_comes_from_elsewhere(server: Server) -> None:
     with server.client() as client:
         described = client.get("/openapi.json").json()
-        assert {"/health", "/api/model", "/api/predict"} == set(described["paths"])
+        assert {"/health", "/api/model", "/api/predict", "/api/gallery"} == set(described["paths"])
         post = described["paths"]["/api/predict"]["post"]
         assert "application/octet-stream" in post["requestBody"]["content"]
         assert {"200", "413", "415", "422", "429", "503"} <= set(post["responses"])
