@@ -102,7 +102,9 @@ def test_the_readme_has_one_command_to_run_and_one_to_test() -> None:
     blocks = dict(MARKED.findall(README))
     assert list(blocks) == ["run", "test"]
     assert "python launch/tune.py --space retina.yaml\n" in blocks["run"]
-    assert re.search(r"&& pytest -n 2 --dist loadfile$", blocks["test"], re.MULTILINE)  # all tests: none deselected
+    assert re.search(
+        r"&& pytest -n 2 --dist loadfile$", blocks["test"], re.MULTILINE
+    )  # all tests: none deselected
 
 
 def test_the_tree_of_the_readme_has_the_folders_of_the_project() -> None:
