@@ -32,6 +32,7 @@ from r2search.tuning.events import Ledger
 
 IMAGES = "test_images.csv"  # of a run folder: every metric of every test image and network
 OBSERVER = "second observer"
+SHARES = {*METRICS, "cldice", "ece", "brier"}  # the other scores are distances and numbers
 
 Views = dict[str, Any]  # of one training or observer, as the record has them: by view
 
@@ -179,7 +180,7 @@ def _table(
 def _sure(shown: Views, trainings: Sequence[Views]) -> dict[str, dict[str, float | None]]:
     """Every metric with its interval over trainings and images.
 
-    A share lies between 0 and 1, and so does its interval.
+    No score is below 0 and no share above 1, nor is its interval.
     """
     found = {}
     for name, value in shown["metrics"].items():
@@ -187,7 +188,8 @@ def _sure(shown: Views, trainings: Sequence[Views]) -> dict[str, dict[str, float
         spread, low, high = interval([each["blocks"][name] for each in trainings])
         if low is not None and high is not None:
             low, high = low + mean - spread, high + mean - spread
-            if name.partition("_class")[0] in METRICS:
-                low, high = max(0.0, low), min(1.0, high)
+            low = max(0.0, low)
+            if name.partition("_class")[0] in SHARES:
+                high = min(1.0, high)
         found[name] = {"value": value, "mean": mean, "low": low, "high": high}
     return found
