@@ -194,7 +194,7 @@ class OneEpoch(Proposer):
     def __init__(self, table: Table, study: Study, ledger: Ledger) -> None:
         super().__init__(table, study, Random(study))
         self._ledger = ledger
-        self._screening = SCREENING * ledger.left(study.budget)
+        self._screening = SCREENING * ledger.left(study.search_budget)
         self._screened: dict[str, dict[str, Any]] = {}  # what is to go on, by name
         self._running: dict[str, dict[str, Any]] = {}
         self._sign = 1 if study.metric.goal == "maximize" else -1

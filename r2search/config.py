@@ -332,10 +332,11 @@ class EarlyTerminateConfig(Strict):
 
 
 class ConfirmConfig(Strict):
-    """How the finalists are to be trained again."""
+    """How the finalists and the baselines are trained again, so that one of them is chosen."""
 
-    finalists: int = Field(3, ge=1)
-    seeds: int = Field(3, ge=1)
+    finalists: int = Field(3, ge=0, description="best configs that are trained again; 0: none")
+    seeds: int = Field(3, ge=1, description="trainings of each, fewer where time is short")
+    share: float = Field(0.4, gt=0.0, le=0.4, description="of the time, at most")
 
 
 PUBLISHED_STEPS = "published_steps"  # the one key of a baseline that is no setting
@@ -368,3 +369,14 @@ class Study(Strict):
     early_terminate: EarlyTerminateConfig = EarlyTerminateConfig()
     confirm: ConfirmConfig | None = None
     baselines: dict[str, Baseline] = Field({})
+
+    @property
+    def confirmation(self) -> ConfirmConfig | None:
+        """How finalists are trained again; None where they are not."""
+        return self.confirm if self.confirm and self.confirm.finalists else None
+
+    @property
+    def search_budget(self) -> BudgetConfig:
+        """The budget without what is kept for the confirmation."""
+        kept = self.confirmation.share if self.confirmation else 0.0
+        return self.budget.model_copy(update={"time": (1 - kept) * self.budget.time})

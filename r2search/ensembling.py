@@ -11,7 +11,6 @@ from rich.console import Console
 from r2search.bundle import export_bundle
 from r2search.config import Misuse, TrialConfig
 from r2search.data.samples import Sample
-from r2search.finish import network
 from r2search.manifest import kind
 from r2search.models.cost import model_cost
 from r2search.records import CHECKPOINTS
@@ -19,6 +18,7 @@ from r2search.reopening import Ended, reopen
 from r2search.report.card import derived_card
 from r2search.report.screen import say
 from r2search.rundir import hold
+from r2search.scoring import network
 from r2search.selection import ranking
 from r2search.train.hardware import apply
 from r2search.train.image_metrics import ImageScorer

@@ -42,9 +42,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     from r2search.predicting import evaluate_bundle
 
     out = Path(options.out or f"evaluation-{options.split}.csv")
-    return evaluate_bundle(
-        Path(options.bundle), options.data, options.reader, options.split, out, Console()
-    )
+    bundle, data, reader = Path(options.bundle), options.data, options.reader
+    return evaluate_bundle(bundle, data, reader, options.split, out, Console(), options.threshold)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -101,6 +100,7 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", help="folder of an exported network, as RUN/bundle")
     command.add_argument("--data", metavar="FOLDER", help="images and masks (default: the study's)")
     command.add_argument("--reader", metavar="NAME", help="its layout (default: the study's)")
+    command.add_argument("--threshold", type=float, metavar="P", help="default: the bundle's")
     command.add_argument(
         "--split",
         choices=["train", "val", "test", "all"],

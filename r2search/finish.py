@@ -16,22 +16,22 @@ from r2search.bundle import export_bundle
 from r2search.config import Study, TrialConfig
 from r2search.data.prepare import fit_preparation
 from r2search.data.samples import Sample, SampleSet
-from r2search.models.unet import build_model
+from r2search.deciding import Decision, decide
 from r2search.records import CHECKPOINTS, TrialOutcome
 from r2search.report.card import model_card
 from r2search.report.html import write_report
 from r2search.report.pictures import errors, legend_of, overlay, sheet
 from r2search.report.wording import class_names
-from r2search.selection import incumbent
-from r2search.summary import account_time, count_trials, second_observer, summarize_study
-from r2search.train.hardware import apply, detect, place_model
+from r2search.scoring import restore
+from r2search.summary import account_time, count_trials, summarize_study
+from r2search.testing import open_test
+from r2search.train.hardware import detect
 from r2search.train.image_metrics import ImageScorer
-from r2search.train.inference import Predictor
 from r2search.train.metrics import classify
 from r2search.train.trainer import evaluate
 from r2search.tuning.events import Ledger
 from r2search.tuning.rungs import describe_search
-from r2search.weights import WEIGHTS, read_weights
+from r2search.weights import WEIGHTS
 
 PICTURES = "pictures"  # folder of a run: the images shown in its report
 PLACES = ("", "second ", "third ")  # of the best and of the worst ones
@@ -66,31 +66,40 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
 
     Without any trial to rank there is no bundle.
     """
-    study, samples, run_dir = trained.study, trained.samples, trained.run_dir
-    trials = list(trained.ledger.trials.values())
-    best = incumbent(trials, study.metric.name, study.metric.goal)
+    study, samples, run_dir, ledger = (
+        trained.study,
+        trained.samples,
+        trained.run_dir,
+        trained.ledger,
+    )
+    trials = list(ledger.trials.values())
+    refresh("deciding")
+    decision = decide(study, samples, run_dir, ledger)
+    best = decision.best if decision else None
     test, images, metrics = None, None, dict[str, float]()
-    if best is not None:
+    if decision is not None:
         refresh("testing")
-        test = open_test(trained, trials, best)
-        images, metrics = picture(study, samples, run_dir, best)
+        test = open_test(study, samples, run_dir, ledger, decision)
+        images, metrics = picture(study, samples, run_dir, decision.best)
     refresh("reporting")
     summary = summarize_study(
         study,
         samples,
         trials,
+        best,
         trained.facts
         | {
             "status": trained.status(best),
             "signal": trained.signal,
             "space": {"path": "space.yaml", "sha256": sha256(run_dir / "space.yaml")},
+            "confirmed": decision.confirmed if decision else None,
             "test": test,
             "images": images,
             "search": describe_search(study),
-            "trials": count_trials(trials, trained.ledger.refused),
+            "trials": count_trials(trials, ledger.refused),
             "time": account_time(
-                trials,
-                trained.ledger.elapsed(),
+                [*trials, *ledger.confirmed.values()],
+                ledger.elapsed(),
                 trained.search_seconds,
                 study.budget.time,
                 trained.worker_seconds,
@@ -104,50 +113,13 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
     from r2search.tuning.audit import audit  # with scipy.stats and optuna.importance: at the end
 
     summary["audit"] = audit(study, trials)
-    if best is not None:
+    if decision is not None:
         summary["bundle"] = "bundle"
-        export(trained, best, summary, pictures_of(run_dir, summary)[0][1])
+        export(trained, decision, summary, pictures_of(run_dir, summary)[0][1])
     write_report(run_dir / "report.html", summary, trials, pictures_of(run_dir, summary))
     write_json(run_dir / "summary.json", summary)
-    trained.ledger.finish()
+    ledger.finish()
     return summary
-
-
-def open_test(
-    trained: Trained, trials: list[TrialOutcome], best: TrialOutcome
-) -> dict[str, Any] | None:
-    """Score the incumbent and every baseline on the test split; None if it is empty.
-
-    Weights that were scored before keep their score: a study that goes on opens the split again
-    only for what it found since, and `opened` says how often that was.
-    """
-    samples, ledger, metric = trained.samples, trained.ledger, trained.study.metric
-    if not samples.test:
-        return None
-    baselines = [trial for trial in trials if trial.baseline]
-    epochs = {
-        trial.trial: report.epoch
-        for trial in [best, *baselines]
-        if trial.eligible and (report := trial.best(metric.name, metric.goal))
-    }
-    new = {}
-    for trial in trials:
-        key = trial.trial, epochs.get(trial.trial, 0)
-        if trial.trial in epochs and key not in ledger.tested:
-            predictor = restore(trained.run_dir, trial, samples)
-            scorer = ImageScorer(samples.test, predictor.config.inference.threshold)
-            new[key], _ = evaluate(predictor, samples.test, scorer)
-    if new:
-        ledger.test(new)
-    scored = {name: ledger.tested[name, epoch] for name, epoch in epochs.items()}
-    return {
-        "incumbent": scored[best.trial],
-        "baselines": {trial.trial: scored.get(trial.trial) for trial in baselines},
-        "second_observer": second_observer(
-            samples.test, samples.classes, ImageScorer(samples.test, threshold=0.5)
-        ),
-        "opened": ledger.openings,
-    }
 
 
 def picture(
@@ -212,32 +184,18 @@ def sample_sheet(sample: Sample, predicted: NDArray[np.uint8], names: Sequence[s
     return buffer.getvalue()
 
 
-def restore(run_dir: Path, trial: TrialOutcome, samples: SampleSet) -> Predictor:
-    """The network of a trial's best epoch, ready to predict on this machine."""
-    config = TrialConfig.model_validate(trial.config)
-    return network(config, run_dir / CHECKPOINTS / trial.trial / WEIGHTS, samples)
-
-
-def network(config: TrialConfig, weights_path: Path, samples: SampleSet) -> Predictor:
-    """The network of a config with weights of its own, trained on `samples`."""
-    model = build_model(config.model)
-    weights, _ = read_weights(weights_path)
-    model.load_state_dict(weights)
-    hardware = detect(config.train)
-    apply(hardware)
-    place_model(model, hardware)
-    return Predictor(model, config, fit_preparation(config.data, samples.train), hardware)
-
-
-def export(trained: Trained, best: TrialOutcome, summary: dict[str, Any], preview: bytes) -> None:
-    """Write the bundle of the incumbent."""
-    config = TrialConfig.model_validate(best.config)
+def export(trained: Trained, decision: Decision, summary: dict[str, Any], preview: bytes) -> None:
+    """Write the bundle of the incumbent, with the threshold that validation chose for it."""
+    best = decision.best
+    config = at_threshold(
+        TrialConfig.model_validate(best.config), decision.thresholds.get(decision.chosen)
+    )
     hardware = detect(config.train, threads=trained.threads)
     data = {key: summary["data"][key] for key in ("reader", "fingerprint", "split", "notes")}
     preparation = fit_preparation(config.data, trained.samples.train)
     facts = {
         "study": trained.study.name,
-        "trial": best.trial,
+        "trial": decision.chosen,
         "epoch": summary["incumbent"]["epoch"],
         "config": config,
         "dtype": hardware.dtype,
@@ -246,7 +204,8 @@ def export(trained: Trained, best: TrialOutcome, summary: dict[str, Any], previe
         "metrics": summary["incumbent"]["metrics"],
         "mean": preparation.mean,
         "std": preparation.std,
-        "data": data | {"channels": trained.samples.channels},
+        "data": data | {"channels": trained.samples.channels, "seed": trained.study.search.seed},
+        "tested": (summary["test"] or {}).get("opened", 0),
         "synthetic": trained.samples.synthetic,
         "versions": summary["versions"],
     }
@@ -254,12 +213,20 @@ def export(trained: Trained, best: TrialOutcome, summary: dict[str, Any], previe
     export_bundle(trained.run_dir / "bundle", weights_path, facts, model_card(summary), preview)
 
 
+def at_threshold(config: TrialConfig, threshold: float | None) -> TrialConfig:
+    """The same config with another threshold; None leaves it."""
+    if threshold is None:
+        return config
+    inference = config.inference.model_copy(update={"threshold": threshold})
+    return config.model_copy(update={"inference": inference})
+
+
 def optimism(summary: dict[str, Any]) -> float | None:
     """Validation minus test, of the objective; None without a test score."""
     name = summary["objective"]["name"].removeprefix("val/")
     if not summary["test"] or not summary["incumbent"]:
         return None
-    return float(summary["incumbent"]["value"] - summary["test"]["incumbent"][name])
+    return float(summary["incumbent"]["value"] - summary["test"]["incumbent"][name]["value"])
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from r2search.config import Misuse, TrialConfig
 from r2search.strict import Strict
 
 CONFIG = "config.yaml"
-FORMAT = 3  # of a bundle: 1 had no hashes of all files, 2 one network
+FORMAT = 3  # of a bundle: 1 had no hashes of all files; 2 one network, and not `tested`
 MOST = 64  # networks of one bundle
 
 
@@ -48,6 +48,7 @@ class Manifest(Member):
     metrics: dict[str, float]  # of what is exported
     data: dict[str, Any]  # reader, fingerprint, split
     synthetic: bool
+    tested: int = Field(0, ge=0)  # how often the study had opened its test split
     versions: dict[str, str]
     others: tuple[Member, ...] = Field((), max_length=MOST - 1)
 

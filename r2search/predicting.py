@@ -83,15 +83,22 @@ def _bundle(
     """The network with the settings that were given."""
     if threshold is not None and not 0 < threshold < 1:
         raise Misuse(f"--threshold {threshold}: must lie between 0 and 1")
-    bundle = load_bundle(bundle_dir, device=device)
+    bundle = _with_threshold(load_bundle(bundle_dir, device=device), threshold)
+    given = {"test_time": test_time, "batch_size": batch}
+    return bundle.using(**{key: value for key, value in given.items() if value is not None})
+
+
+def _with_threshold(bundle: Bundle, threshold: float | None) -> Bundle:
+    """The bundle with another threshold than its own, if there is one."""
+    if threshold is None:
+        return bundle
     classes = bundle.manifest.config.model.classes
-    if threshold is not None and classes > 2:
+    if classes > 2:
         raise Misuse(
             f"--threshold {threshold}: this network tells {classes} classes apart, "
             "each pixel gets the likeliest; leave it out"
         )
-    given = {"threshold": threshold, "test_time": test_time, "batch_size": batch}
-    return bundle.using(**{key: value for key, value in given.items() if value is not None})
+    return bundle.using(threshold=threshold)
 
 
 def _require_folder(out_dir: Path, files: dict[str, Path]) -> None:
@@ -156,20 +163,29 @@ def evaluate_bundle(
     split: str,
     csv_path: Path,
     console: Console,
+    threshold: float | None = None,
 ) -> int:
     """Predict labelled images anew, print the metrics and write them per image as CSV.
+
+    `threshold` takes the place of the bundle's.
 
     No stored score is read: other weights give another answer. The split is the one that the
     study made of the same images, with the same seed; of other images it is a new one, and that
     is said.
     """
-    bundle = load_bundle(bundle_dir, verify=False)
+    bundle = _with_threshold(load_bundle(bundle_dir, verify=False), threshold)
     loaded = _load_data(bundle, data_root, reader)
     samples = _part(loaded, split)
     if not samples:
         raise Misuse(f"--split {split}: no image in it; choose another split")
     if loaded.synthetic:
         console.print(SYNTHETIC)
+    opened = bundle.manifest.tested
+    if loaded.fingerprint == bundle.manifest.data["fingerprint"] and split == "test" and opened:
+        console.print(
+            f"The test split was opened before: {'once' if opened == 1 else f'{opened} times'}, by "
+            "the study itself. What you choose by these scores from now on is not tested by them."
+        )
     if loaded.fingerprint != bundle.manifest.data["fingerprint"]:
         console.print(
             "These are not the images of the study, or not all of them: what was trained on "
@@ -183,7 +199,9 @@ def evaluate_bundle(
         metrics, per_image = evaluate(bundle.predictor, samples, scorer)
     except FloatingPointError as error:
         raise Misuse(f"{bundle_dir}: {error}; export the bundle again") from None
-    console.print(_score_table(metrics, f"{len(samples)} images, split {split}"))
+    level = f", threshold {bundle.manifest.config.inference.threshold:g}"
+    about = "" if bundle.manifest.config.model.classes > 2 else level
+    console.print(_score_table(metrics, f"{len(samples)} images, split {split}{about}"))
     _write_csv(csv_path, per_image)
     say(console, f"per image: {csv_path}")
     return 0
@@ -213,7 +231,8 @@ def _load_data(bundle: Bundle, data_root: str | None, reader: str | None) -> Sam
         update["root"] = Path(data_root)
     if reader not in (None, POOL):
         update["pool"] = ()
-    return load(config.data.model_copy(update=update), seed=config.seed)
+    seed = bundle.manifest.data.get("seed", config.seed)  # of the split; a finalist has another
+    return load(config.data.model_copy(update=update), seed=seed)
 
 
 def _part(samples: SampleSet, split: str) -> tuple[Sample, ...]:

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from r2search.config import Study
+from r2search.config import ConfirmConfig, Study
 from r2search.data.samples import SampleSet
 from r2search.report.screen import say
 from r2search.report.wording import duration
@@ -41,6 +41,8 @@ def preview_study(study: Study, console: Console) -> int:
             f"{count / DRAWS:.0%} of the space is refused: {CAUSES[cause]} (one of them "
             f"{seen.reasons[cause]})",
         )
+    if study.confirmation:
+        say(console, _confirmation(study.confirmation, seen))
     disk = disk_needed(study, planner, slots.workers.count)
     say(console, f"disk: at most {decimal(disk)} in the run folder")
     if not seen.fitting:
@@ -56,6 +58,17 @@ def _headline(study: Study, samples: SampleSet, slots: Slots, seen: Foresight) -
         f"{study.name}: {len(samples.train)} training and {len(samples.val)} validation "
         f"images{synthetic}; {workers.count} trials at a time, {workers.threads} threads each; "
         f"about {seen.trials:.0f} trials in {duration(seen.seconds)}{ends}, after the baselines"
+    )
+
+
+def _confirmation(settings: ConfirmConfig, seen: Foresight) -> str:
+    if seen.wanted <= seen.kept:
+        short = "fit"
+    else:
+        short = "fewer seeds, then fewer finalists, where they are as slow as that"
+    return (
+        f"confirmation: {duration(seen.kept)} are kept for it; {settings.finalists} finalists and "
+        f"the baselines with {settings.seeds} seeds take {duration(seen.wanted)} at most: {short}"
     )
 
 

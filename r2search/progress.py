@@ -12,6 +12,7 @@ from r2search.report.state import Rung, Running, ScreenState
 from r2search.selection import eligible, incumbent
 from r2search.summary import count_trials, second_observer
 from r2search.tuning.events import Ledger
+from r2search.tuning.reruns import queue_of
 from r2search.tuning.rungs import describe_search
 
 
@@ -41,10 +42,10 @@ def screen_state(
     report = best.best(name, goal) if best else None
     baselines: dict[str, float | None] = dict.fromkeys(study.baselines)
     running = []
-    for trial in trials:
+    for trial in (*trials, *ledger.confirmed.values()):
         own = trial.best(name, goal)
         value = own.metrics[name] if own else None
-        if trial.baseline:
+        if trial.baseline and trial.trial in study.baselines:
             baselines[trial.trial] = value
         if trial.outcome is None and not trial.waiting:
             running.append(Running(trial.trial, len(trial.reports), trial.planned_epochs, value))
@@ -66,8 +67,14 @@ def screen_state(
         sparkline=best_so_far(trials, name, goal),
         curve=[each.metrics[name] for each in best.reports] if best else [],
         rungs=rungs(study, trials),
-        phase=phase,
+        phase=f"confirming {_confirmed(ledger)}" if phase == "confirming" else phase,
     )
+
+
+def _confirmed(ledger: Ledger) -> str:
+    """How many of the planned trainings have ended: `3 of 9`."""
+    planned = len(ledger.plan["queue"]) if ledger.plan else 0
+    return f"{planned - len(queue_of(ledger))} of {planned}"
 
 
 def _timed(running: list[Running], ledger: Ledger) -> list[Running]:
@@ -76,6 +83,7 @@ def _timed(running: list[Running], ledger: Ledger) -> list[Running]:
     for event in reversed(ledger.past):
         if len(last) == len(names):
             break
+        event = event.get("what", event) | {"t": event["t"]}  # of a confirmation, what is within it
         if event["event"] in ("trial", "report", "promote") and event["trial"] in names:
             last.setdefault(event["trial"], event)
     now = ledger.elapsed()

@@ -7,7 +7,8 @@ RECORD = "trials.jsonl"  # of a run folder
 CHECKPOINTS = "checkpoints"  # of a run folder: one folder a trial
 RESUMED = "resumed"  # status of a summary.json whose study goes on since
 MOST_SAID = 500  # characters of an error that are written down
-FORMAT = 2  # of trials.jsonl and summary.json; raised when a reader must know the difference
+FORMAT = 2  # of trials.jsonl; raised when a reader must know the difference
+AGAIN = "@"  # stands in no name of a trial: `t0007@2` is t0007 trained again, for the second time
 
 Outcome = Literal["completed", "stopped", "failed", "infeasible", "interrupted"]
 
@@ -31,7 +32,7 @@ class EpochReport:
 class TrialOutcome:
     """One trial as the record tells it: its settings, every report, and how it ended."""
 
-    trial: str  # `t0007`, or the name of a baseline
+    trial: str  # `t0007`, or the name of a baseline; with AGAIN in a confirmation
     baseline: bool
     overrides: dict[str, Any]  # dotted key -> value drawn
     config: dict[str, Any]  # the whole TrialConfig
@@ -51,6 +52,11 @@ class TrialOutcome:
     waiting: bool = False
     # Epochs whose weights are left, where those of the best one were lost
     saved: list[int] | None = None
+
+    @property
+    def repeats(self) -> str:
+        """The trial that this training repeats; its own name, of one of the search."""
+        return self.trial.partition(AGAIN)[0]
 
     @property
     def may_go_on(self) -> bool:

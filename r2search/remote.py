@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from r2search.config import Misuse, Study
+from r2search.deciding import trainings
 from r2search.manifest import CONFIG
 from r2search.records import CHECKPOINTS, RECORD
 from r2search.scratch import shared_path
@@ -108,8 +109,10 @@ class RemoteRun:
         self.flush()  # so that the trials are settled in the store
         trials = list(ledger.trials.values())
         best = incumbent(trials, study.metric.name, study.metric.goal)
-        baselines = [trial for trial in trials if trial.baseline and trial.eligible]
-        for trial in dict.fromkeys(trial.trial for trial in (best, *baselines) if trial):
+        wanted = [trial for trial in trials if trial.baseline and trial.eligible]
+        wanted += [best] if best else []
+        wanted += [training for own in trainings(ledger).values() for training in own]
+        for trial in dict.fromkeys(trial.trial for trial in wanted):
             name = f"{CHECKPOINTS}/{trial}/{WEIGHTS}"
             try:
                 self.storage.download(name, self.run_dir / name)

@@ -28,6 +28,7 @@ class Ended:
     def data_facts(self) -> dict[str, Any]:
         """What the manifest of a bundle has under `data`."""
         data = {key: self.summary["data"][key] for key in ("reader", "fingerprint", "split")}
+        data["seed"] = self.study.search.seed  # of the split
         return data | {"notes": self.summary["data"]["notes"], "channels": self.samples.channels}
 
     def amend(self, key: str, facts: dict[str, Any]) -> None:

@@ -89,6 +89,8 @@ def require_more(study: Study, run_dir: Path, ledger: Ledger) -> None:
         raise Misuse(f"--resume {run_dir}: its FLOPs are spent; give it more, as by --flops +1e15")
     if ledger.elapsed() > search_seconds(study.budget):
         raise Misuse(f"--resume {run_dir}: its time is spent; give it more, as by --time +30m")
+    if study.confirmation and ledger.plan is None:
+        return  # the finalists are to be trained again
     drawn = [trial for trial in ledger.trials.values() if not trial.baseline]
     if len(drawn) >= study.budget.trials and not any(trial.may_go_on for trial in drawn):
         raise Misuse(f"--resume {run_dir}: its trials are done; give it more, as by --trials +50")

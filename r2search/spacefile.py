@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -67,6 +67,11 @@ class ParameterEntry(Strict):
     )
 
 
+def _none(value: Any) -> Any:
+    """YAML has no word for None that people know: they write none."""
+    return None if value == "none" else value
+
+
 class SpaceFile(Strict):
     """The whole file, its `parameters` flattened to dotted keys."""
 
@@ -78,7 +83,10 @@ class SpaceFile(Strict):
     search: SearchConfig = SearchConfig()
     resources: ResourcesConfig = ResourcesConfig()
     early_terminate: EarlyTerminateConfig = EarlyTerminateConfig()
-    confirm: ConfirmConfig | None = None
+    confirm: Annotated[
+        ConfirmConfig | None,
+        BeforeValidator(_none, json_schema_input_type=ConfirmConfig | Literal["none"] | None),
+    ] = None
     parameters: dict[str, ParameterEntry] = Field({}, description="dotted key: entry")
     baselines: dict[str, dict[str, Any]] = Field(
         {}, description="name: dotted key: value, and published_steps where known"

@@ -1,4 +1,4 @@
-"""The whole way of a study: preflight, search, test, bundle, report."""
+"""The whole way of a study: preflight, search, confirmation, test, bundle, report."""
 
 import logging
 import time
@@ -25,6 +25,7 @@ from r2search.rundir import abandon, claim, hold, open_ledger, open_run, require
 from r2search.space import require_something_to_search
 from r2search.tracking import Tracking, Untracked, amend, showing
 from r2search.train.metrics import METRICS
+from r2search.tuning.confirm import confirm, is_searched
 from r2search.tuning.disk import disk_needed, free_note
 from r2search.tuning.engine import planner_for, ray_session, search
 from r2search.tuning.events import Ledger
@@ -50,7 +51,7 @@ def run_study(
     progress: Progress = "auto",
     trackers: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Search, test the best once, export it, report. Returns what summary.json holds.
+    """Search, confirm the best, test it once, export it, report. Returns what summary.json holds.
 
     `resume`: go on with the study in `run_dir`, from its record. `remote`: where others see it.
     `warm_start`: run folders of earlier studies, whose trials are evidence. `progress`: how it is
@@ -145,17 +146,20 @@ def _search(
     show: Callable[..., None],
     remote: RemoteRun | None,
 ) -> _Searched:
-    """Run the trials through Ray, and again from the record when an error ends the search.
+    """Run the trials through Ray, then train finalists again; and again from the record when an
+    error ends that.
 
     After too many errors it stays ended; nothing that is finished is lost.
     """
 
+    def cut_off() -> bool:
+        return interrupt.signal is not None or (remote is not None and remote.lost)
+
     def stopping() -> bool:
-        return (
-            ledger.left(study.budget) < 0
-            or interrupt.signal is not None
-            or (remote is not None and remote.lost)
-        )
+        return cut_off() or ledger.left(study.search_budget) < 0
+
+    def over() -> bool:
+        return cut_off() if study.confirmation else stopping()
 
     slots, broken = None, ""
     shelf = remote.shelf if remote else None
@@ -168,8 +172,12 @@ def _search(
                 if not broken:
                     note_disk(study, samples, run_dir, slots, screen.note)
                 note_workers(study, ledger, slots, broken)
-                show("searching")
-                search(study, samples, ref, slots, run_dir, ledger, show, stopping, shelf)
+                if not is_searched(study, ledger):
+                    show("searching")
+                    search(study, samples, ref, slots, run_dir, ledger, show, stopping, shelf)
+                if study.confirmation and not cut_off():
+                    show("confirming")
+                    confirm(study, samples, ref, slots, run_dir, ledger, show, cut_off, shelf)
             return _Searched(slots, whole=True)
         except Misuse:
             raise
@@ -177,7 +185,7 @@ def _search(
             log.exception("the search broke")
             said = " ".join(str(error).split())[:MOST_SAID]
             broken = f"{type(error).__name__}: {said}"
-            if pause is None or stopping():
+            if pause is None or over():
                 screen.note(f"the search ended by an error ({said}); finishing what there is")
                 break
             screen.note(f"the search broke ({said}); it goes on from its record in {pause:.0f} s")
@@ -243,7 +251,8 @@ def note_workers(study: Study, ledger: Ledger, slots: Slots, broken: str = "") -
     if [event["event"] for event in ledger.past] == ["study"]:
         ledger.found_workers(**facts)
     else:
-        ledger.resume(broken=broken, budget=study.budget.model_dump(), **facts)
+        searched = is_searched(study, ledger)
+        ledger.resume(broken=broken, searched=searched, budget=study.budget.model_dump(), **facts)
 
 
 def note_disk(

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from r2search.config import Study, TrialConfig
 from r2search.data.samples import Sample, SampleSet
-from r2search.records import FORMAT, TrialOutcome
-from r2search.selection import front, incumbent
-from r2search.train.image_metrics import SURENESS, ImageScorer, mean_of
+from r2search.records import TrialOutcome
+from r2search.selection import front
 from r2search.train.metrics import score, summarize
 
+FORMAT = 3  # of summary.json: in 2 the scores under `test` were plain numbers
 # Every key of the format, in order; one that is not produced yet is null. `signal` is the number
 # of the one that interrupted the study.
 KEYS = (
@@ -24,11 +24,17 @@ KEYS = (
 
 
 def summarize_study(
-    study: Study, samples: SampleSet, outcomes: list[TrialOutcome], facts: dict[str, Any]
+    study: Study,
+    samples: SampleSet,
+    outcomes: list[TrialOutcome],
+    best: TrialOutcome | None,
+    facts: dict[str, Any],
 ) -> dict[str, Any]:
-    """What is known of a study; `facts` fill the keys that its trials do not tell."""
+    """What is known of a study; `facts` fill the keys that its trials do not tell.
+
+    `best` is the training that is exported.
+    """
     metric = study.metric
-    best = incumbent(outcomes, metric.name, metric.goal)
     baselines = {trial.trial: trial for trial in outcomes if trial.baseline}
     summary: dict[str, Any] = dict.fromkeys(KEYS)
     second = second_observer(samples.val, samples.classes)
@@ -61,7 +67,9 @@ def describe_trial(study: Study, trial: TrialOutcome) -> dict[str, Any] | None:
     if best is None or trial.failed:
         return None
     return {
-        "trial": trial.trial,
+        "trial": trial.repeats,
+        "training": trial.trial,  # the folder of its checkpoint
+        "seed": trial.config.get("seed"),
         "epoch": best.epoch,
         "value": best.metrics[study.metric.name],
         "metrics": best.metrics,
@@ -89,10 +97,11 @@ def describe_front(study: Study, trials: list[TrialOutcome]) -> list[dict[str, A
 
 def share_of_published(study: Study, trial: TrialOutcome) -> float | None:
     """Pixels a baseline was trained on, over those of its publication; None if unknown."""
-    if not trial.baseline or trial.trial not in study.baselines:
+    name = trial.repeats
+    if not trial.baseline or name not in study.baselines:
         return None
     config = TrialConfig.model_validate(trial.config)
-    published = study.baselines[trial.trial].published_pixels(config)
+    published = study.baselines[name].published_pixels(config)
     return sum(report.pixels for report in trial.reports) / published if published else None
 
 
@@ -110,24 +119,17 @@ def describe_data(samples: SampleSet) -> dict[str, Any]:
     }
 
 
-def second_observer(
-    samples: tuple[Sample, ...], classes: int, also: ImageScorer | None = None
-) -> dict[str, float] | None:
-    """A second human observer scored like a network; None unless every image has one.
-
-    `also` scores the images as wholes, but for what a person does not say: how sure they are.
-    """
-    drawn = [(s, _certain(s.second_mask, classes)) for s in samples if s.second_mask is not None]
-    if not drawn or len(drawn) != len(samples):
-        return None
-    metrics = summarize([score(mask, s.mask, s.fov, threshold=0.5) for s, mask in drawn])
-    if also is None:
-        return metrics
-    more = mean_of([also(s, mask) for s, mask in drawn])
-    return metrics | {k: v for k, v in more.items() if k.partition("_class")[0] not in SURENESS}
+def second_observer(samples: tuple[Sample, ...], classes: int) -> dict[str, float] | None:
+    """A second human observer scored like a network; None unless every image has one."""
+    scores = [
+        score(certain(s.second_mask, classes), s.mask, s.fov, threshold=0.5)
+        for s in samples
+        if s.second_mask is not None
+    ]
+    return summarize(scores) if scores and len(scores) == len(samples) else None
 
 
-def _certain(mask: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
+def certain(mask: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
     """A mask as the probabilities (F, H, W) of its foreground classes."""
     return np.stack([mask == index for index in range(1, classes)]).astype(np.float32)
 

@@ -36,6 +36,7 @@ REAL = (
     f"--space retina.yaml --data {CHASE} --time 3m --trials 2 "
     "--set budget.max_epochs=2 --set train.epoch_pixels=300000"
 )
+CONFIRMED = f"{TINY} --time 20m --set confirm.finalists=2 --set confirm.seeds=2"
 ENDLESS = "--space quick.yaml --time 10m --trials 100 --set budget.max_epochs=50"
 
 
@@ -83,6 +84,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
+def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same, its two best trials trained again with two seeds, and the baseline with another."""
+    return run(tmp_path_factory.mktemp("confirmed") / "run", CONFIRMED)
+
+
+@pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A study of a baseline and two trials on the photographs of CHASE_DB1."""
     if not CHASE.is_dir():
@@ -90,12 +97,22 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run(tmp_path_factory.mktemp("real") / "run", REAL)
 
 
-def evaluate(run: Run, split: str, capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+def evaluate(
+    run: Run, split: str, capsys: pytest.CaptureFixture[str], *options: str
+) -> dict[str, float]:
     """The metrics that `r2search evaluate` prints of the run's bundle."""
     csv = str(run.folder.with_suffix(".csv"))
-    assert main(["evaluate", str(run.folder / "bundle"), "--split", split, "-o", csv]) == 0
-    printed = re.findall(r"(\w+) +│ +([0-9.]+)", capsys.readouterr().out)
+    command = ["evaluate", str(run.folder / "bundle"), "--split", split, "-o", csv, *options]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert ("test split was opened before: once" in said) == (split == "test")
+    printed = re.findall(r"(\w+) +│ +([0-9.]+)", said)
     return {name: float(value) for name, value in printed}
+
+
+def values(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The scores of a row under `test`, without their intervals."""
+    return {name: sure["value"] for name, sure in scores.items()}
 
 
 # On synthetic images
@@ -109,8 +126,7 @@ def test_a_study_ends_well(tiny: Run) -> None:
 def test_it_leaves_the_whole_run_folder(tiny: Run) -> None:
     names = (
         "bundle bundle-final checkpoints environment.json pictures predictions report.html "
-        "space.yaml "
-        "study.journal summary.json trials.jsonl wandb"
+        "space.yaml study.journal summary.json test_images.csv trials.jsonl wandb"
     )
     shown = {path.name for path in tiny.folder.iterdir()} - {".lock"}
     assert sorted(shown) == names.split()
@@ -182,7 +198,7 @@ def test_the_exported_network_repeats_its_scores(
     summary = tiny.summary
     metrics = summary["incumbent"]["metrics"].items()
     stored = {key.removeprefix("val/"): value for key, value in metrics if key.startswith("val/")}
-    expected = stored if split == "val" else summary["test"]["incumbent"]
+    expected = stored if split == "val" else values(summary["test"]["incumbent"])
     assert evaluate(tiny, split, capsys) == pytest.approx(expected, abs=1e-6)
 
 
@@ -197,6 +213,40 @@ def test_the_exported_network_segments_a_picture(tiny: Run, tmp_path: Path) -> N
     prediction = load_bundle(bundle).predict(sample.image)
     np.testing.assert_array_equal(mask, prediction.mask)
     assert prediction.probability.std() > 0.01  # it tells pixels apart
+
+
+def test_finalists_are_confirmed_and_one_of_their_trainings_is_exported(
+    confirmed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert confirmed.code == 0, confirmed.said
+    summary, manifest = confirmed.summary, load_bundle(confirmed.folder / "bundle").manifest
+    found, best, test = summary["confirmed"], summary["incumbent"], summary["test"]
+    assert summary["status"] == "completed"
+    assert found["dropped"] == []
+    assert "U-Net" in found["networks"]
+    assert [len(row["trainings"]) for row in found["networks"].values()] == [2, 2, 2]
+    assert (best["trial"], best["training"]) == (found["chosen"], found["training"])
+    assert (manifest.trial, manifest.config.seed) == (best["trial"], best["seed"])
+    assert manifest.config.inference.threshold == test["threshold"]["at"][best["trial"]]
+    assert best["metrics"].items() <= manifest.metrics.items()
+    stored = {k.removeprefix("val/"): v for k, v in best["metrics"].items() if k[:4] == "val/"}
+    half = "--threshold", "0.5"
+    assert evaluate(confirmed, "val", capsys, *half) == pytest.approx(stored, abs=1e-6)
+    tested = values(test["incumbent"])
+    assert evaluate(confirmed, "test", capsys, *half) == pytest.approx(tested, abs=1e-6)
+    own = values(test["threshold"]["incumbent"])
+    assert evaluate(confirmed, "test", capsys) == pytest.approx(own, abs=1e-6)
+
+
+def test_a_confirmation_is_shown_while_it_runs_and_afterwards(confirmed: Run) -> None:
+    assert "confirming 0 of 5: " in confirmed.said
+    assert "Confirmed: trained 2 times with different seeds" in confirmed.said
+    assert "Confirmed: trained 2 times with different seeds" in confirmed.report
+    assert "Confirmed: trained" in (confirmed.folder / "bundle" / "card.md").read_text()
+    pooled = confirmed.summary["test"]["incumbent"]["dice_pooled"]
+    assert pooled["low"] <= pooled["value"] <= pooled["high"]
+    for row in confirmed.summary["test"]["baselines"].values():
+        assert row["dice_pooled"]["low"] <= row["dice_pooled"]["high"]
 
 
 class Addresses(HTMLParser):
@@ -303,7 +353,9 @@ def test_no_child_is_on_two_sides_of_the_split(real: Run) -> None:
 
 def test_the_second_observer_stands_beside_the_network(real: Run) -> None:
     # 0.778 on children 09 and 10: architecture, decision 9.
-    assert real.summary["test"]["second_observer"]["dice_mean"] == pytest.approx(0.778, abs=5e-4)
+    assert real.summary["test"]["second_observer"]["dice_mean"]["value"] == pytest.approx(
+        0.778, abs=5e-4
+    )
     value = real.summary["objective"]["second_observer"]
     assert re.search(rf"second observer +{value:.3f}", real.said)
     assert f"{value:.3f}" in real.report
@@ -313,7 +365,8 @@ def test_the_network_of_photographs_repeats_its_score(
     real: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     value = real.summary["incumbent"]["value"]
-    assert evaluate(real, "val", capsys)["dice_mean"] == pytest.approx(value, abs=1e-6)
+    found = evaluate(real, "val", capsys, "--threshold", "0.5")
+    assert found["dice_mean"] == pytest.approx(value, abs=1e-6)
 
 
 def test_a_final_network_was_trained_on_all_images_after_it(tiny: Run) -> None:

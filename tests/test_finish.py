@@ -18,9 +18,12 @@ from r2search.cli import main
 from r2search.config import DataConfig
 from r2search.data import load
 from r2search.data.samples import Sample
-from r2search.finish import Trained, open_test, restore, sample_sheet
+from r2search.deciding import decide
+from r2search.finish import sample_sheet
 from r2search.report.pictures import CLASSES, ERRORS
+from r2search.scoring import restore
 from r2search.space import load_study
+from r2search.testing import open_test
 from r2search.train.trainer import evaluate
 from r2search.tuning.events import Ledger, read_trials
 from r2search.weights import WEIGHTS
@@ -180,20 +183,9 @@ def test_the_test_split_is_not_opened_again_for_weights_that_were_scored(
     study = load_study("general.yaml")
     samples = load(DataConfig(reader="folder", root=data_dir, labels=(7, 130)))
     ledger = Ledger(tmp_path / "run" / "trials.jsonl")
-    trials = list(ledger.trials.values())
-    trained = Trained(
-        study=study,
-        samples=samples,
-        run_dir=tmp_path / "run",
-        ledger=ledger,
-        whole=True,
-        signal=None,
-        search_seconds=1.0,
-        worker_seconds=1.0,
-        threads=1,
-        facts={},
-    )
+    decision = decide(study, samples, tmp_path / "run", ledger)
+    assert decision is not None
     stored = json.loads((run_dir / "summary.json").read_text())["test"]
     (tmp_path / "run/checkpoints/t0001" / WEIGHTS).unlink()  # nothing to score with
-    assert open_test(trained, trials, trials[0]) == stored
+    assert open_test(study, samples, tmp_path / "run", ledger, decision) == stored
     assert stored["opened"] == 1

@@ -29,3 +29,10 @@ def test_a_space_without_room_is_said_to_have_none(console: Console) -> None:
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "100% of the space is refused: more memory than a worker has" in said
     assert "no config of the space fits" in said
+
+
+def test_a_preview_says_what_is_kept_for_the_confirmation(console: Console) -> None:
+    study = load_study("quick.yaml", {"budget.time": 600.0, "confirm.seeds": 2})
+    assert preview_study(study, console) == 0
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "confirmation: 3:46 are kept for it; 3 finalists and the baselines with 2 seeds" in said

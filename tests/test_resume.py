@@ -158,3 +158,30 @@ def test_an_ended_study_is_extended(killed: Killed, tmp_path: Path) -> None:
     assert process.wait(timeout=400) == 0, log.read_text()
     assert summary_of(killed.folder)["status"] == "completed"
     assert summary_of(killed.folder)["trials"]["total"] == TRIALS + 2
+
+
+def test_a_driver_that_is_killed_while_it_confirms_goes_on_confirming(tmp_path: Path) -> None:
+    folder, log = tmp_path / "run", tmp_path / "run.log"
+    study = "--space quick.yaml --time 20m --trials 2 --set budget.max_epochs=2 --wandb disabled"
+    confirm = "--set confirm.finalists=2 --set confirm.seeds=2"
+    process = start(f"{study} {confirm} --out={folder}", log)
+    searched = 3 * 2  # reports of the baseline and two trials, if none is stopped
+    wait_for(process, log, lambda: reports_in(folder / "trials.jsonl") >= searched + 2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with (folder / "trials.jsonl").open("a") as record:
+        record.write('{"t": 9, "event": "confirm", "wha')
+    assert start(f"--resume {folder} --wandb disabled", log).wait(timeout=400) == 0, log.read_text()
+    events = list(read_events(folder / "trials.jsonl"))
+    within = [event["what"] for event in events if event["event"] == "confirm"]
+    told = Counter((what["trial"], what["epoch"]) for what in within if what["event"] == "report")
+    assert set(told.values()) == {1}
+    assert [what["event"] for what in within].count("plan") == 1
+    ends = Counter(what["outcome"] for what in within if what["event"] == "end")
+    assert ends == {"completed": 2 * 2 + 1}
+    begun = [event["trial"] for event in events if event["event"] == "trial"]
+    assert len(begun) == len(set(begun)) == 3  # the search did not go on
+    summary = summary_of(folder)
+    assert summary["status"] == "completed"
+    assert summary["confirmed"]["dropped"] == []
+    assert load_bundle(folder / "bundle").manifest.trial == summary["confirmed"]["chosen"]

@@ -46,7 +46,7 @@ def trial_of(
         "trial": name,
         "baseline": name.startswith("B"),
         "overrides": {"model.depth": 2},
-        "config": {"model": {"depth": 2}},
+        "config": {"model": {"depth": 2}, "seed": 4},
         "cost": {"parameters": 100},
         "planned_epochs": 10,
         "started": 0.0,
@@ -85,29 +85,33 @@ def samples_of(*val: Sample) -> SampleSet:
 
 
 def test_a_summary_has_every_key_and_is_plain_json(study: Study) -> None:
-    summary = summarize_study(study, samples_of(sample_of("c", None)), [], {"status": "failed"})
+    summary = summarize_study(
+        study, samples_of(sample_of("c", None)), [], None, {"status": "failed"}
+    )
     assert list(summary) == KEYS
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["status"] == "failed"
     assert summary["incumbent"] is None
-    assert summary["confirmed"] is None  # not produced yet
+    assert summary["confirmed"] is None
 
 
 def test_a_fact_of_no_known_key_is_our_mistake(study: Study) -> None:
     with pytest.raises(AssertionError, match="colour"):
-        summarize_study(study, samples_of(sample_of("c", None)), [], {"colour": "red"})
+        summarize_study(study, samples_of(sample_of("c", None)), [], None, {"colour": "red"})
 
 
 def test_the_incumbent_is_told_by_its_best_epoch(study: Study) -> None:
     trials = [trial_of("t0001", [0.5, 0.7, 0.6]), trial_of("B1", [0.6])]
-    summary = summarize_study(study, samples_of(sample_of("c", None)), trials, {})
+    summary = summarize_study(study, samples_of(sample_of("c", None)), trials, trials[0], {})
     assert summary["incumbent"] == {
         "trial": "t0001",
+        "training": "t0001",
+        "seed": 4,
         "epoch": 2,
         "value": 0.7,
         "metrics": {METRIC: 0.7},
         "overrides": {"model.depth": 2},
-        "config": {"model": {"depth": 2}},
+        "config": {"model": {"depth": 2}, "seed": 4},
         "epochs": 3,
         "planned_epochs": 10,
         "share_of_schedule": 0.25,  # 10 of the 40 epochs of the budget
@@ -125,10 +129,10 @@ def test_the_front_holds_what_no_trial_dominates_where_a_cost_counts(study: Stud
         for name, cost in costs.items()
     ]
     samples = samples_of(sample_of("c", None))
-    assert summarize_study(study, samples, trials, {})["front"] is None
+    assert summarize_study(study, samples, trials, None, {})["front"] is None
     metric = study.metric.model_copy(update={"against": ("flops",)})
     weighed = study.model_copy(update={"metric": metric})
-    assert summarize_study(weighed, samples, trials, {})["front"] == [
+    assert summarize_study(weighed, samples, trials, None, {})["front"] == [
         {"trial": "a", "value": 0.9, "flops": 9.0},
         {"trial": "b", "value": 0.7, "flops": 5.0},
     ]
@@ -138,10 +142,10 @@ def test_baselines_are_named_in_the_order_of_the_file_and_null_without_a_score(
     study: Study,
 ) -> None:
     trials = [trial_of("B2", [0.9], "failed"), trial_of("t0001", [0.5])]
-    summary = summarize_study(study, samples_of(sample_of("c", None)), trials, {})
+    summary = summarize_study(study, samples_of(sample_of("c", None)), trials, trials[0], {})
     assert list(summary["baselines"].items()) == [("B1", None), ("B2", None)]
     trials = [trial_of("B2", [0.6]), trial_of("B1", [0.4])]
-    summary = summarize_study(study, samples_of(sample_of("c", None)), trials, {})
+    summary = summarize_study(study, samples_of(sample_of("c", None)), trials, trials[0], {})
     assert {name: b["value"] for name, b in summary["baselines"].items()} == {"B1": 0.4, "B2": 0.6}
 
 
@@ -166,7 +170,7 @@ def test_a_failed_trial_has_nothing_to_tell(study: Study) -> None:
 
 
 def test_the_data_are_told_by_counts_and_subjects(study: Study) -> None:
-    summary = summarize_study(study, samples_of(sample_of("c", None)), [], {})
+    summary = summarize_study(study, samples_of(sample_of("c", None)), [], None, {})
     assert summary["data"] == {
         "reader": "folder",
         "fingerprint": "f00",
@@ -184,7 +188,7 @@ def test_a_second_observer_is_scored_like_a_network(study: Study) -> None:
     scores = second_observer((half, all_right), classes=2)
     assert scores is not None
     assert scores["dice_mean"] == pytest.approx(5 / 6)
-    summary = summarize_study(study, samples_of(half, all_right), [], {})
+    summary = summarize_study(study, samples_of(half, all_right), [], None, {})
     assert summary["objective"] == {
         "name": METRIC,
         "goal": "maximize",

@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from r2search.report.wording import by_class, class_names, published
+from r2search.report.wording import (
+    between,
+    by_class,
+    class_names,
+    confirmation,
+    part,
+    published,
+)
 
 
 def model_card(summary: dict[str, Any]) -> str:
@@ -66,13 +73,36 @@ def _scores(summary: dict[str, Any]) -> list[str]:
         *_score_rows(summary),
         "",
         *_about_classes(summary),
+        *_about_intervals(summary),
         f"Chosen by {objective}, as the best epoch of {_trials(summary)}: "
         "the validation score is optimistic.",
         "",
+        *(f"{sentence}\n" for sentence in confirmation(summary)),
         *(f"{sentence}\n" for sentence in _baselines(summary)),
     ]
     if second is not None:
         lines += [f"A second observer of these images reaches {objective} {second:.4f}.", ""]
+    return lines
+
+
+def _about_intervals(summary: dict[str, Any]) -> list[str]:
+    """What the ranges mean, and the scores at the threshold that the bundle predicts with."""
+    if not summary["test"]:
+        return []
+    lines = [
+        "A range in brackets is where the mean over other images like these and other seeds lies, "
+        "in 95 of 100 cases; images count as independent.",
+        "",
+    ]
+    chosen = part(summary, "test", "threshold", "at").get(summary["incumbent"]["trial"])
+    own = part(summary, "test", "threshold", "incumbent")
+    if chosen and own:
+        lines += [
+            f"These are at the threshold 0.5, as the objective is. At {chosen:g}, which the "
+            "validation images chose and this bundle predicts with, the test images have "
+            f"dice_mean {between(own['dice_mean'])}.",
+            "",
+        ]
     return lines
 
 
@@ -99,7 +129,7 @@ def _network(summary: dict[str, Any]) -> list[str]:
         "",
         f"{best['parameters']:,.0f} parameters, trained for {best['epochs']} of "
         f"{best['planned_epochs']} planned epochs; the weights are of epoch {best['epoch']}. "
-        f"One training run, one seed. {_rule(summary)}",
+        f"Seed {best.get('seed')}. {_rule(summary)}",
         "",
     ]
 
@@ -137,7 +167,8 @@ def _rule(summary: dict[str, Any]) -> str:
     best = summary["incumbent"]
     if len(by_class(best["metrics"])) > 1:
         return "A pixel is of the likeliest class, background included."
-    threshold = best["config"]["inference"]["threshold"]
+    chosen = part(summary, "test", "threshold", "at").get(best["trial"])
+    threshold = chosen or best["config"]["inference"]["threshold"]
     return f"Foreground is where the probability is {threshold} or more."
 
 
@@ -147,6 +178,6 @@ def _score_rows(summary: dict[str, Any]) -> list[str]:
     for key, value in summary["incumbent"]["metrics"].items():
         if key.startswith("val/"):
             name = key.removeprefix("val/")
-            other = f"{test[name]:.4f}" if name in test else ""
+            other = between(test[name], digits=4) if name in test else ""
             rows.append(f"| {name} | {value:.4f} | {other} |")
     return rows

@@ -25,7 +25,16 @@ from r2search.report.figures import (
 )
 from r2search.report.markup import Cell, Html, Number, drawing, section, table, tag
 from r2search.report.page import write_page
-from r2search.report.wording import Summary, count, duration, number, objective, part, percent
+from r2search.report.wording import (
+    Summary,
+    count,
+    duration,
+    number,
+    objective,
+    part,
+    percent,
+    score_of,
+)
 
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, PINK, INK)
 
@@ -117,7 +126,7 @@ def _found(study: Compared) -> list[Cell]:
     best, time = part(study.summary, "incumbent"), part(study.summary, "time")
     rows = [row["value"] for row in part(study.summary, "baselines").values() if row]
     baseline = (max if goal == "maximize" else min)(rows, default=None)
-    tested = part(study.summary, "test", "incumbent").get(name.removeprefix("val/"))
+    tested = score_of(part(study.summary, "test", "incumbent").get(name.removeprefix("val/")))
     total = part(study.summary, "trials").get("total")
     spent = time.get("train_flops")
     return [

@@ -8,12 +8,14 @@ from rich.table import Table
 from r2search.report.screen import Screen, say
 from r2search.report.wording import (
     Summary,
+    between,
     count,
     duration,
     number,
     objective,
     part,
     published,
+    score_of,
     scores_on_test,
     verdict,
     warnings,
@@ -104,7 +106,10 @@ def _test_scores(summary: Summary) -> Table:
     names = [name for name in wanted if any(name in row for _, row in rows)]
     table = _table("test split", *names)
     for label, row in rows:
-        table.add_row(label, *(number(row.get(name)) for name in names))
+        first, *others = names
+        table.add_row(
+            label, between(row.get(first)), *(number(score_of(row.get(name))) for name in others)
+        )
     return table
 
 

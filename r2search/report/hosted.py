@@ -7,8 +7,8 @@ from r2search.records import TrialOutcome
 from r2search.report.drawn_figures import varied
 from r2search.report.wording import (
     Summary,
+    between,
     duration,
-    number,
     objective,
     openings,
     part,
@@ -24,7 +24,7 @@ def page_of(summary: Summary, trials: Sequence[TrialOutcome]) -> dict[str, Any]:
     name, _, _ = objective(summary)
     metric, time = name.removeprefix("val/"), part(summary, "time")
     facts = [
-        f"{label}, test split ({openings(summary)}): {metric} {number(row.get(metric))}"
+        f"{label}, test split ({openings(summary)}): {metric} {between(row.get(metric))}"
         for label, row in scores_on_test(summary)
     ]
     took = f"wall clock {duration(time.get('wall_s'))} of {duration(time.get('budget_s'))}"

@@ -8,6 +8,7 @@ import yaml
 
 from r2search.records import TrialOutcome
 from r2search.report.audit import audit
+from r2search.report.confirmation import confirmed
 from r2search.report.figures import (
     OUTCOMES,
     flops,
@@ -35,6 +36,7 @@ from r2search.report.page import write_page
 from r2search.report.scores import scores
 from r2search.report.wording import (
     Summary,
+    between,
     compare,
     count,
     drawn,
@@ -45,6 +47,7 @@ from r2search.report.wording import (
     part,
     percent,
     refused,
+    score_of,
     verdict,
     warnings,
 )
@@ -70,6 +73,7 @@ def write_report(
         notes=part(summary, "data").get("notes") or (),
         body=(
             _headline(summary),
+            confirmed(summary),
             _search(summary, trials),
             images(summary, pictures),
             scores(summary),
@@ -99,7 +103,8 @@ def _headline(summary: Summary) -> Html:
         cards.append(_yardstick("Second observer", {"value": observer}, best, goal))
     tested = part(summary, "test", "incumbent").get(name.removeprefix("val/"))
     if tested is not None:
-        cards.append(card("Incumbent, test split", number(tested), openings(summary)))
+        under = f"{between(tested).partition(' ')[2]} {openings(summary)}".strip()
+        cards.append(card("Incumbent, test split", number(score_of(tested)), under))
     budget = f"of {duration(time['budget_s'])} allowed" if time.get("budget_s") else ""
     ended = ", ".join(f"{trials[kind]} {kind}" for kind in OUTCOMES if trials.get(kind))
     cards += [

@@ -1,10 +1,12 @@
 """The tables of scores in report.html."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from r2search.report.markup import Cell, Html, Number, join, section, table, tag
 from r2search.report.wording import (
     Summary,
+    between,
     by_class,
     class_names,
     count,
@@ -12,9 +14,16 @@ from r2search.report.wording import (
     objective,
     openings,
     part,
+    score_of,
     scores_on_test,
     share,
 )
+
+VIEWS = {
+    "": "{opened}; with 95 % intervals over images like these and seeds",
+    "whole": "over whole images, inside the field of view and outside it",
+    "threshold": "each network at the threshold that its validation images chose",
+}
 
 
 def scores(summary: Summary) -> Html:
@@ -29,11 +38,12 @@ def scores(summary: Summary) -> Html:
     names = class_names(labels, classes=max((len(by_class(row)) for _, row in rows), default=1))
     hint = "A row without a class is the mean over the classes." if len(names) > 1 else ""
     parts = [tag("h3", "Validation split, by which trials are chosen"), _metrics(rows, names)]
-    if scores_on_test(summary):
-        parts += [
-            tag("h3", f"Test split, {openings(summary)}"),
-            _metrics(scores_on_test(summary), names),
-        ]
+    for view, title in VIEWS.items():
+        if scores_on_test(summary, view):
+            parts += [
+                tag("h3", f"Test split, {title.format(opened=openings(summary))}"),
+                _metrics(scores_on_test(summary, view), names),
+            ]
     about = tag("p", hint, class_="quiet") if hint else Html()
     return section("Scores", about, *parts, _baselines(summary)) if rows else Html()
 
@@ -43,7 +53,7 @@ def _validation(row: Summary) -> dict[str, float]:
     return {k.removeprefix("val/"): v for k, v in metrics.items() if k.startswith("val/")}
 
 
-def _metrics(scored: Sequence[tuple[str, Mapping[str, float]]], names: Sequence[str]) -> Html:
+def _metrics(scored: Sequence[tuple[str, Mapping[str, Any]]], names: Sequence[str]) -> Html:
     """A row a network, below it one a class where there are several; `names` are the classes'."""
     rows = [
         (f"{label}, {names[index - 1]}" if index else label, row)
@@ -52,7 +62,7 @@ def _metrics(scored: Sequence[tuple[str, Mapping[str, float]]], names: Sequence[
     ]
     heads = list(dict.fromkeys(name for _, row in rows for name in row))
     cells: list[list[Cell]] = [
-        [label, *(Number(number(row[n]) if n in row else "", row.get(n)) for n in heads)]
+        [label, *(Number(between(row[n]) if n in row else "", score_of(row.get(n))) for n in heads)]
         for label, row in rows
     ]
     return table(["", *heads], cells)

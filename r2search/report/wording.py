@@ -76,7 +76,7 @@ def class_names(labels: Sequence[int], classes: int) -> list[str]:
     return [f"class {index}{value}" for index, value in enumerate(values, start=1)]
 
 
-def by_class(metrics: Mapping[str, float]) -> dict[int, dict[str, float]]:
+def by_class(metrics: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     """Metrics of one foreground class or of the mean over several (0), then of class 1, 2, ..."""
     found: dict[int, dict[str, float]] = {0: {}}
     for name, value in metrics.items():
@@ -119,6 +119,60 @@ def verdict(summary: Summary) -> list[str]:
     if observer is not None:
         against = f"{compare(value, observer, goal)} the second observer"
         lines.append(f"It is {against} ({number(observer)}).")
+    return lines + confirmation(summary)
+
+
+def between(row: Mapping[str, Any] | float | None, digits: int = 3) -> str:
+    """A score with its interval, as far as there is one: `0.781 (0.752 to 0.806)`."""
+    value = score_of(row)
+    if value is None:
+        return number(None)
+    if not isinstance(row, Mapping) or row.get("low") is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+
+
+def score_of(row: Mapping[str, Any] | float | None) -> float | None:
+    """The score in a row of `test`: until format 2 it was the row itself."""
+    found = row.get("value", row.get("mean")) if isinstance(row, Mapping) else row
+    return None if found is None else float(found)
+
+
+def confirmation(summary: Summary) -> list[str]:
+    """Sentences: which network was chosen, by which trainings, and what there was no time for."""
+    found = part(summary, "confirmed")
+    if not found:
+        return []
+    dropped = "; ".join(found["dropped"])
+    if not found["chosen"]:
+        return [f"It is not confirmed: {dropped}."]
+    chosen = found["networks"][found["chosen"]]
+    count = len(chosen["trainings"])
+    again = "once" if count == 1 else f"{count} times"
+    mean = between({key: chosen[key] for key in ("mean", "low", "high")})
+    lines = [f"Confirmed: trained {again} with different seeds, its mean is {mean}."]
+    lines += _why(found)
+    if dropped:
+        lines.append(f"For want of time {dropped}.")
+    return lines
+
+
+def _why(found: Mapping[str, Any]) -> list[str]:
+    tied = [name for name in found["tied"] if name != found["chosen"]]
+    lines = []
+    if found["chosen"] != found["leader"]:
+        behind = found["networks"][found["chosen"]]["behind"]["behind"]
+        lines.append(
+            f"{found['leader']} is better by {number(behind)}, which cannot be told from "
+            f"chance: {found['chosen']} is the cheapest of those that are tied."
+        )
+    elif tied:
+        lines.append(f"{', '.join(tied)} cannot be told from it; none of the finalists is cheaper.")
+    if found["few_images"]:
+        lines.append(
+            f"{found['images']} validation images are too few for a signed-rank test to tell two "
+            "networks apart: the t test over images and seeds decides alone."
+        )
     return lines
 
 
@@ -153,10 +207,18 @@ def openings(summary: Summary) -> str:
     return "opened once" if count == 1 else f"opened {count} times, as the study was extended"
 
 
-def scores_on_test(summary: Summary) -> list[tuple[str, dict[str, float]]]:
-    """Rows of the test split, incumbent first; empty while the split is closed."""
-    test = part(summary, "test")
+def scores_on_test(
+    summary: Summary, view: str = ""
+) -> list[tuple[str, dict[str, Mapping[str, Any] | float]]]:
+    """Rows of the test split, incumbent first; empty while the split is closed.
+
+    `view`: as the objective is; `whole`, of whole images; `threshold`, each at its own one.
+    """
+    test = part(summary, "test", view) if view else part(summary, "test")
     named = [("incumbent", test.get("incumbent"))]
+    chosen = part(summary, "incumbent").get("trial")
     named += [(f"baseline {name}", row) for name, row in part(test, "baselines").items()]
+    finalists = part(test, "finalists").items()
+    named += [(f"finalist {name}", row) for name, row in finalists if name != chosen]
     named += [("second observer", test.get("second_observer"))]
     return [(name, row) for name, row in named if row]

@@ -61,12 +61,15 @@ class StudyCallback(Callback):
         shelf: Shelf,
         refresh: Callable[[], None],
         stopping: Callable[[], bool],
+        kept: int | None = KEPT_CHECKPOINTS,
     ) -> None:
+        """`kept`: of how many ended trials the weights stay, the best ones; None: of all."""
         self._study = study
         self._ledger = ledger
         self._shelf = shelf
         self._refresh = refresh
         self._stopping = stopping
+        self._kept = kept
         self._begun: set[str] = set()  # trials that a worker has
         self._lost: Counter[tuple[str, int, bool]] = Counter()  # by name, epochs and whether begun
         self._dropped: set[str] = set()  # waiting trials whose checkpoints were not kept
@@ -81,7 +84,7 @@ class StudyCallback(Callback):
     def take_up(self) -> None:
         """Settle what the driver before did not come to."""
         lying = self._shelf.listing()
-        for name in lying.keys() - self._ledger.trials.keys():
+        for name in lying.keys() - self._ledger.known():
             self._shelf.drop_now(name)  # begun when the record was not yet in the store
         for name, trial in list(self._ledger.trials.items()):
             if trial.outcome is None and trial.waiting and name not in lying:
@@ -241,7 +244,7 @@ class StudyCallback(Callback):
         there = [self._ledger.trials[name] for name in lying if name in self._ledger.trials]
         ended = [trial for trial in there if trial.outcome]
         ranked = ranking(ended, metric.name, metric.goal)
-        kept = {trial.trial for trial in ranked[:KEPT_CHECKPOINTS]}
+        kept = {trial.trial for trial in ranked[: self._kept]}
         kept |= {trial.trial for trial in ranked if trial.baseline}
         for trial in ended:
             name, files = trial.trial, lying[trial.trial]

@@ -30,8 +30,10 @@ def disk_needed(study: Study, planner: Callable[[TrialConfig], Plan], workers: i
     largest = max([*baselines, *_drawn(study, planner)], default=0)
     running = (KEPT_STATES + 1) * STATE + BEST
     waiting = KEPT_STATES * STATE + 1 if study.early_terminate.type in WAITING else 0
-    bundle = 1
-    weights = workers * running + KEPT_WAITING * waiting + KEPT_CHECKPOINTS + bundle
+    bundle, again = 1, 0
+    if study.confirmation:  # the weights of every training
+        again = study.confirmation.seeds * (study.confirmation.finalists + len(baselines))
+    weights = workers * running + KEPT_WAITING * waiting + KEPT_CHECKPOINTS + again + bundle
     return BYTES * (weights * largest + sum(baselines)) + RESERVE + ROOM
 
 

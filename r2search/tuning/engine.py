@@ -10,13 +10,14 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
 from r2search.config import Study, TrialConfig
 from r2search.data.patches import resized_shape
 from r2search.data.samples import SampleSet
 from r2search.records import CHECKPOINTS
 from r2search.scratch import own_scratch
-from r2search.storage import Storage
 from r2search.storage.stop import StopMark
 from r2search.tuning.budget import Plan, Validated, plan_trial
 from r2search.tuning.callback import StudyCallback
@@ -113,16 +114,39 @@ def search(
     folder.
     """
     shelf = shelf or Shelf(run_dir / CHECKPOINTS)
-    callback = StudyCallback(study, ledger, shelf, refresh, stopping)
+    train(
+        study,
+        samples_ref,
+        slots,
+        run_dir,
+        _tune_config(study, samples, slots, run_dir, ledger),
+        StudyCallback(study, ledger, shelf, refresh, stopping),
+        stopping,
+        shelf,
+        stopping_epochs(study),
+    )
+
+
+def train(
+    study: Study,
+    samples_ref: Any,
+    slots: Slots,
+    run_dir: Path,
+    config: tune.TuneConfig,
+    callback: StudyCallback,
+    stopping: Callable[[], bool],
+    shelf: Shelf,
+    rungs: frozenset[int] = frozenset(),
+) -> None:
+    """Train what the searcher of `config` proposes, until it is finished or `stopping()`."""
     mark = StopMark(run_dir, shelf.storage)
     mark.clear()
-    tune_config = _tune_config(study, samples, slots, run_dir, ledger)
     callback.take_up()
     try:
         with own_scratch("ray") as storage:
             tune.Tuner(
-                _trainable(study, samples_ref, slots.workers, run_dir, mark, shelf.storage),
-                tune_config=tune_config,
+                _trainable(study, samples_ref, slots.workers, run_dir, mark, shelf, rungs),
+                tune_config=config,
                 run_config=tune.RunConfig(
                     name="study",
                     storage_path=str(storage),
@@ -145,7 +169,8 @@ def _trainable(
     workers: Workers,
     run_dir: Path,
     mark: StopMark,
-    storage: Storage | None,
+    shelf: Shelf,
+    rungs: frozenset[int],
 ) -> Any:
     shared = Shared(
         samples=samples_ref,
@@ -153,9 +178,9 @@ def _trainable(
         metric=study.metric.name,
         goal=study.metric.goal,
         checkpoints_dir=run_dir / CHECKPOINTS,
-        rungs=stopping_epochs(study),
+        rungs=rungs,
         stop_path=mark.path,
-        storage=storage,
+        storage=shelf.storage,
     )
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -171,7 +196,7 @@ def planner_for(study: Study, samples: SampleSet, slots: Slots) -> Callable[[Tri
     def plan(config: TrialConfig) -> Plan:
         images = validated(samples, config)
         return plan_trial(
-            config, study.budget, slots.workers.largest, images, slots.rate, slots.room
+            config, study.search_budget, slots.workers.largest, images, slots.rate, slots.room
         )
 
     return plan
@@ -180,20 +205,27 @@ def planner_for(study: Study, samples: SampleSet, slots: Slots) -> Callable[[Tri
 def _tune_config(
     study: Study, samples: SampleSet, slots: Slots, run_dir: Path, ledger: Ledger
 ) -> tune.TuneConfig:
+    scheduler = build_scheduler(study)
+    take_up(study, scheduler, ledger)
+    searcher = StudySearcher(
+        study,
+        planner_for(study, samples, slots),
+        ledger,
+        OptunaView(study, run_dir),
+        gpus=slots.workers.capacity,
+        left=lambda: ledger.left(study.search_budget),
+    )
+    return tune_config(searcher, scheduler, slots)
+
+
+def tune_config(searcher: Searcher, scheduler: TrialScheduler, slots: Slots) -> tune.TuneConfig:
+    """As many trials at a time as there are workers, until the searcher says that it is enough."""
+
     def name(trial: Any) -> str:  # one for every stretch of a trial between two rungs
         return f"{trial.config['name']}-{trial.config['until_epoch']}"
 
-    scheduler = build_scheduler(study)
-    take_up(study, scheduler, ledger)
     return tune.TuneConfig(
-        search_alg=StudySearcher(
-            study,
-            planner_for(study, samples, slots),
-            ledger,
-            OptunaView(study, run_dir),
-            gpus=slots.workers.capacity,
-            left=lambda: ledger.left(study.budget),
-        ),
+        search_alg=searcher,
         scheduler=scheduler,
         num_samples=-1,  # the searcher says when it is finished
         max_concurrent_trials=slots.workers.count,

@@ -38,10 +38,14 @@ class Ledger:
         None: in memory alone. Raises ValueError when a line before the last is damaged.
         """
         self.trials: dict[str, TrialOutcome] = {}
+        self.confirmed: dict[str, TrialOutcome] = {}  # trainings of the confirmation, by name
+        self.plan: dict[str, Any] | None = None  # of the confirmation, once the search is over
         self.refused: Counter[str] = Counter()  # configs that were drawn but not run, by cause
-        self.tested: dict[tuple[str, int], dict[str, float]] = {}  # by trial and epoch
+        self.tested: dict[tuple[str, int], dict[str, Any]] = {}  # by trial and epoch
         self.openings = 0  # of the test split
-        self.flops = 0.0  # of the training of all epochs
+        self.flops = 0.0  # of the training of all epochs of the search
+        self._confirming = 0.0  # seconds of confirmations, up to their event at `_confirmed_to`
+        self._confirmed_to = 0.0
         if path and path.exists():
             os.truncate(path, _whole(path))
         self.past = list(read_events(path)) if path and path.exists() else []  # all events so far
@@ -56,9 +60,16 @@ class Ledger:
         """How many drawn configs were not run."""
         return self.refused.total()
 
+    def known(self) -> set[str]:
+        """The names of all trainings."""
+        return {*self.trials, *self.confirmed}
+
     def left(self, budget: BudgetConfig) -> float:
-        """Seconds until the search ends; negative when it should have."""
-        return seconds_left(budget, self.elapsed(), self.flops)
+        """Seconds until the search ends; negative when it should have.
+
+        Confirmations of before, of a study that was given more, are no time of the search.
+        """
+        return seconds_left(budget, self.elapsed() - self._confirming, self.flops)
 
     def elapsed(self) -> float:
         """Seconds since the study began."""
@@ -88,8 +99,18 @@ class Ledger:
         self._write({"event": "workers", **facts})
 
     def resume(self, **facts: Any) -> None:
-        """The study goes on: so may the trials that were interrupted, and those that waited."""
+        """The study goes on: so may the trials that were interrupted, and those that waited.
+
+        `searched=True`: only its confirmation does.
+        """
         self._write({"event": "resume", "unix_time": time.time(), **facts})
+
+    def confirm(self, event: dict[str, Any]) -> None:
+        """Something happened in the confirmation: an event of a search within one of our own.
+
+        So a reader of the search passes it over. `{"event": "plan", ...}` begins it.
+        """
+        self._write({"event": "confirm", "what": event})
 
     def start(self, **facts: Any) -> None:
         """A trial begins: trial, baseline, overrides, config, cost, planned_epochs."""
@@ -132,11 +153,10 @@ class Ledger:
         facts = {"overrides": overrides, "proposed": proposed, **asdict(refusal)}
         self._write({"event": "infeasible", **facts})
 
-    def test(self, scores: dict[tuple[str, int], dict[str, float]]) -> None:
+    def test(self, scores: dict[tuple[str, int], dict[str, Any]]) -> None:
         """The test split was opened, for the weights of these trials and epochs."""
         listed = [
-            {"trial": trial, "epoch": epoch, "metrics": metrics}
-            for (trial, epoch), metrics in scores.items()
+            {"trial": trial, "epoch": epoch, **facts} for (trial, epoch), facts in scores.items()
         ]
         self._write({"event": "test", "scores": listed})
 
@@ -168,8 +188,36 @@ class Ledger:
         elif event["event"] == "test":
             self.openings += 1
             for score in event["scores"]:
-                self.tested[score["trial"], score["epoch"]] = score["metrics"]
+                self.tested[score["trial"], score["epoch"]] = score
+        elif event["event"] == "confirm":
+            if event["what"]["event"] == "plan":
+                self.plan = event["what"] | {"t": event["t"]}
+            else:
+                self._confirming += event["t"] - self._confirmed_to
+            self._confirmed_to = event["t"]
+            apply(self.confirmed, event["what"] | {"t": event["t"]})
+        elif event["event"] == "resume":
+            self._confirmed_to = event["t"]
+            apply(self.confirmed, event | {"searched": False})
         apply(self.trials, event)
+
+
+class ConfirmLedger(Ledger):
+    """The confirmation's part of a study's record, as if it were a search of its own."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(None)
+        self.trials = ledger.confirmed
+        self._study = ledger
+
+    def known(self) -> set[str]:
+        return self._study.known()
+
+    def elapsed(self) -> float:
+        return self._study.elapsed()
+
+    def _write(self, event: dict[str, Any]) -> None:
+        self._study.confirm(event)
 
 
 def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
@@ -198,7 +246,7 @@ def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
             outcome=event["outcome"],
             reason=event["reason"],
         )
-    elif kind == "resume":
+    elif kind == "resume" and not event.get("searched"):
         for name, trial in trials.items():
             if trial.may_go_on:
                 trials[name] = replace(trial, ended=None, outcome=None, reason="")

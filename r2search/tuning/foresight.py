@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from r2search.config import Study, TrialConfig
@@ -26,6 +26,10 @@ class Foresight:
     rungs: tuple[tuple[int, float], ...]
     trials: float  # expected, beside the baselines
     seconds: float  # of the search; less than its time when the trials run out before
+    # Of the confirmation: what is kept for it, and what all its trainings would take if the
+    # finalists were as long as the longest of the draws; both 0 without one
+    kept: float = 0.0
+    wanted: float = 0.0
 
 
 def foresee(study: Study, planner: Callable[[TrialConfig], Plan], workers: int) -> Foresight:
@@ -45,7 +49,7 @@ def foresee(study: Study, planner: Callable[[TrialConfig], Plan], workers: int) 
     )
     refusals = [plan.refusal for plan in drawn if plan.refusal is not None]
     longest = max((plan.epochs for plan in fitting), default=1)
-    have = search_seconds(study.budget) * workers
+    have = search_seconds(study.search_budget) * workers
     left = have - sum(plan.epochs * plan.epoch_seconds for plan in baselines.values())
     each = _mean_cost(study, fitting, longest)
     trials = min(float(study.budget.trials), max(0.0, left) / each) if each else 0.0
@@ -61,7 +65,24 @@ def foresee(study: Study, planner: Callable[[TrialConfig], Plan], workers: int) 
         rungs=tuple((epoch, trials * share) for epoch, share in _shares(study, longest)),
         trials=trials,
         seconds=min(have, have - left + trials * each) / workers,
+        kept=_kept(study),
+        wanted=_wanted(study, fitting, baselines) / workers,
     )
+
+
+def _kept(study: Study) -> float:
+    return search_seconds(study.budget) - search_seconds(study.search_budget)
+
+
+def _wanted(study: Study, plans: Sequence[Plan], baselines: Mapping[str, Plan]) -> float:
+    """Worker-seconds of all trainings of a confirmation; the first of a baseline is done before."""
+    settings = study.confirmation
+    if settings is None:
+        return 0.0
+    longest = max((plan.epochs * plan.epoch_seconds for plan in plans), default=0.0)
+    own = settings.finalists * settings.seeds * longest
+    their = sum(plan.epochs * plan.epoch_seconds for plan in baselines.values())
+    return own + (settings.seeds - 1) * their
 
 
 def _shares(study: Study, longest: int, pace: float = 1.0) -> list[tuple[int, float]]:

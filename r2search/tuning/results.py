@@ -26,6 +26,7 @@ NAMES = (
     "trials.jsonl",
     "space.yaml",
     "environment.json",
+    "test_images.csv",
 )
 PLACE = re.compile(rf"{'|'.join(map(re.escape, NAMES))}|(?:bundle|pictures)/[A-Za-z0-9][\w.-]*")
 LIMIT = 2**30  # bytes of all files: the lines lie in the head's log folder

@@ -81,7 +81,7 @@ class Table:
         """Misuse when the recording has nothing of this space."""
         self._recording = recording
         self.workers = workers
-        limit = epoch_limit(study.budget, workers)
+        limit = epoch_limit(study.search_budget, workers)
         self._limit = min(recording.epoch_limit, limit)  # of what is only predicted
         known = {c.name: c for c in recording.curves if c.baseline}
         self._baselines = {name: known[name] for name in study.baselines if name in known}
@@ -154,8 +154,8 @@ class Table:
         return plan if curve.failure else replace(plan, epochs=min(plan.epochs, len(curve.reports)))
 
     def _planned(self, seconds: float, parameters: int = 0, flops: float = 0.0) -> Plan:
-        epochs = affordable_epochs(self.study.budget, self.workers, seconds)
-        speed = pace(self.study.budget, self.workers, seconds)
+        epochs = affordable_epochs(self.study.search_budget, self.workers, seconds)
+        speed = pace(self.study.search_budget, self.workers, seconds)
         return Plan(epochs, seconds, parameters, flops, memory=0, micro_batch=1, pace=speed)
 
     def taker(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
@@ -209,7 +209,7 @@ def as_set(table: Table, study: Study, ledger: Ledger) -> tuple[Searcher, TrialS
         study,
         table.planner,
         ledger,
-        left=lambda: ledger.left(study.budget),
+        left=lambda: ledger.left(study.search_budget),
         instead=table.taker(),
     )
     return searcher, build_scheduler(study)
@@ -237,7 +237,7 @@ def _replayed(table: Table, ledger: Ledger, seed: int) -> Replayed:
         found=tuple(_rises(table, trials)),
         best=table.best(),
         seconds=ledger.elapsed(),
-        planned=search_seconds(table.study.budget),
+        planned=search_seconds(table.study.search_budget),
         trials=len(trials),
         epochs=sum(len(trial.reports) for trial in trials),
         stopped_best=max(trials, key=promise).outcome == "stopped",

@@ -79,12 +79,12 @@ class VirtualSearch:
     def search(self) -> None:
         """Search until nothing is left to do, or the time is over."""
         begun = self.clock.now - self.ledger.elapsed()
-        deadline = begun + search_seconds(self.study.budget)
+        deadline = begun + search_seconds(self.study.search_budget)
         self._begin_trials()
         while self._ends and self._ends[0][0] <= deadline:
             self.clock.now, _, stretch = heapq.heappop(self._ends)
             self._end_epoch(stretch)
-            if self.ledger.left(self.study.budget) < 0:
+            if self.ledger.left(self.study.search_budget) < 0:
                 return
             self._begin_trials()
         if self._ends:

@@ -10,6 +10,7 @@ from learning_curves import synthetic_curves
 from r2search.config import Study
 from r2search.data.samples import Sample, SampleSet
 from r2search.records import RECORD, TrialOutcome
+from r2search.selection import incumbent
 from r2search.space import load_study
 from r2search.summary import account_time, count_trials, summarize_study
 from r2search.tuning.audit import audit
@@ -76,7 +77,8 @@ def _summary(study: Study, ledger: Ledger, trials: list[TrialOutcome]) -> dict[s
             "shown": [],
         },
     }
-    return summarize_study(study, _samples(), trials, facts)
+    best = incumbent(trials, study.metric.name, study.metric.goal)
+    return summarize_study(study, _samples(), trials, best, facts)
 
 
 def _samples() -> SampleSet:

@@ -13,6 +13,14 @@ BASELINE = {"model.block": "recurrent_residual", "model.recurrence": 2, "model.d
 EPOCH_S = 6.0
 
 
+OBSERVER = {"dice_mean": 0.7781, "sensitivity": 0.79, "specificity": 0.97}
+
+
+def sure(value: float) -> dict[str, float]:
+    """A score of the test split with its interval."""
+    return {"value": value, "mean": value - 0.001, "low": value - 0.02, "high": value + 0.018}
+
+
 def make_trial(name: str, seed: int, *, ceiling: float, began: float, **how: Any) -> TrialOutcome:
     """A trial whose objective rises towards `ceiling`; `how` overrides what it tells."""
     rng = np.random.default_rng(seed)
@@ -80,9 +88,10 @@ def trials() -> list[TrialOutcome]:
 def summary(trials: list[TrialOutcome]) -> dict[str, Any]:
     """The summary.json of that study, complete."""
     by_name = {trial.trial: describe(trial) for trial in trials}
-    test = {"dice_mean": 0.7512, "sensitivity": 0.74, "specificity": 0.972, "auc_pr": 0.81}
+    plain = {"dice_mean": 0.7512, "sensitivity": 0.74, "specificity": 0.972, "auc_pr": 0.81}
+    test = {name: sure(value) for name, value in plain.items()}
     return {
-        "format": 1,
+        "format": 3,
         "status": "completed",
         "name": "retina",
         "question": "Which R2U-Net finds retinal vessels best?",
@@ -103,8 +112,13 @@ def summary(trials: list[TrialOutcome]) -> dict[str, Any]:
         "confirmed": None,
         "test": {
             "incumbent": test,
-            "baselines": {"B1": {name: value - 0.02 for name, value in test.items()}, "B2": None},
-            "second_observer": {"dice_mean": 0.7781, "sensitivity": 0.79, "specificity": 0.97},
+            "baselines": {"B1": {name: sure(v - 0.02) for name, v in plain.items()}, "B2": None},
+            "finalists": {"t0011": test},
+            "second_observer": {name: sure(v) for name, v in OBSERVER.items()},
+            "whole": None,
+            "threshold": None,
+            "opened": 1,
+            "images": "test_images.csv",
         },
         "optimism": 0.034,
         "images": {
@@ -159,6 +173,57 @@ def summary(trials: list[TrialOutcome]) -> dict[str, Any]:
 
 
 @pytest.fixture
+def confirmed(summary: dict[str, Any]) -> dict[str, Any]:
+    """The same study, its finalists trained again: t0004 is tied with t0011, and cheaper."""
+
+    def network(mean: float, seeds: list[float], flops: float, **how: Any) -> dict[str, Any]:
+        rows = [
+            {"training": f"x@{seed}", "seed": seed, "epoch": 11, "value": value}
+            for seed, value in enumerate(seeds, start=1)
+        ]
+        interval = {"mean": mean, "low": mean - 0.03, "high": mean + 0.03}
+        about = {"baseline": False, "searched": mean + 0.01, "failed": 0, "behind": None}
+        return about | interval | {"flops": flops, "trainings": rows} | how
+
+    def behind(name: str, value: float, p: float, tied: bool) -> dict[str, Any]:
+        compared = {"name": name, "behind": value, "low": value - 0.004, "high": value + 0.004}
+        return compared | {"wilcoxon": None, "p": p, "tied": tied}
+
+    summary["incumbent"] |= {"trial": "t0004", "training": "t0004@2", "seed": 2}
+    summary["confirmed"] = {
+        "chosen": "t0004",
+        "training": "t0004@2",
+        "leader": "t0011",
+        "tied": ["t0004"],
+        "few_images": True,
+        "images": 4,
+        "networks": {
+            "t0011": network(0.782, [0.779, 0.782, 0.785], 2e9),
+            "t0004": network(
+                0.780, [0.778, 0.780, 0.782], 1e9, behind=behind("t0004", 0.002, 0.4, True)
+            ),
+            "B1": network(
+                0.70, [0.70], 3e9, baseline=True, behind=behind("B1", 0.08, 0.001, False)
+            ),
+        },
+        "dropped": ["the baselines got 1 of 3 seeds"],
+        "searched": {"trial": "t0011", "value": 0.7928, "again": 0.782},
+        "threshold": {"chosen": 0.44, "at": [0.4, 0.44, 0.5], "dice": [0.77, 0.782, 0.78]},
+    }
+    test = summary["test"]
+    own = {name: sure(row["value"] + 0.004) for name, row in test["incumbent"].items()}
+    test["threshold"] = {
+        "incumbent": own,
+        "baselines": {"B1": None, "B2": None},
+        "finalists": {"t0004": own},
+        "second_observer": None,
+        "at": {"t0004": 0.44, "t0011": 0.48, "B1": 0.5},
+    }
+    test["finalists"] = {"t0011": test["incumbent"], "t0004": test["incumbent"]}
+    return summary
+
+
+@pytest.fixture
 def two_classes(summary: dict[str, Any]) -> dict[str, Any]:
     """The same study, had it two foreground classes, of mask values 1 and 5; class 2 is worse."""
     scored = [summary["incumbent"], *summary["baselines"].values()]
@@ -168,8 +233,9 @@ def two_classes(summary: dict[str, Any]) -> dict[str, Any]:
             {"data": {"labels": [1, 5]}, "model": {"classes": 3}}
         ).model_dump(mode="json")
     test = summary["test"]
-    test["incumbent"] = _by_class(test["incumbent"])
-    test["baselines"]["B1"] = _by_class(test["baselines"]["B1"])
+    for rows, name in ((test, "incumbent"), (test["baselines"], "B1")):
+        values = _by_class({key: row["value"] for key, row in rows[name].items()})
+        rows[name] = {key: sure(value) for key, value in values.items()}
     return summary
 
 
@@ -184,6 +250,8 @@ def describe(trial: TrialOutcome) -> dict[str, Any]:
     assert best is not None
     return {
         "trial": trial.trial,
+        "training": trial.trial,
+        "seed": 0,
         "epoch": best.epoch,
         "value": best.metrics[METRIC],
         "metrics": best.metrics,

@@ -21,10 +21,10 @@ def test_it_shows_every_validation_score_beside_its_test_score(summary: dict[str
     rows = [line for line in model_card(summary).splitlines() if line.startswith("| ")]
     metrics = summary["incumbent"]["metrics"]
     assert rows[1:] == [
-        f"| dice_mean | {metrics['val/dice_mean']:.4f} | 0.7512 |",
-        f"| sensitivity | {metrics['val/sensitivity']:.4f} | 0.7400 |",
-        f"| specificity | {metrics['val/specificity']:.4f} | 0.9720 |",
-        f"| auc_pr | {metrics['val/auc_pr']:.4f} | 0.8100 |",
+        f"| dice_mean | {metrics['val/dice_mean']:.4f} | 0.7512 (0.7312 to 0.7692) |",
+        f"| sensitivity | {metrics['val/sensitivity']:.4f} | 0.7400 (0.7200 to 0.7580) |",
+        f"| specificity | {metrics['val/specificity']:.4f} | 0.9720 (0.9520 to 0.9900) |",
+        f"| auc_pr | {metrics['val/auc_pr']:.4f} | 0.8100 (0.7900 to 0.8280) |",
     ]
 
 
@@ -83,7 +83,7 @@ def test_of_several_classes_it_says_which_scores_are_whose(
 ) -> None:
     text = model_card(two_classes)
     value = summary["incumbent"]["metrics"]["val/dice_mean"] - 0.01
-    assert f"| dice_mean_class2 | {value:.4f} | 0.7412 |" in text
+    assert f"| dice_mean_class2 | {value:.4f} | 0.7412 (0.7212 to 0.7592) |" in text
     assert "class 1 (mask value 1); class 2 (mask value 5)." in text
     assert "A pixel is of the likeliest class, background included." in text
     assert "probability" not in text
@@ -99,3 +99,16 @@ def test_a_table_has_a_blank_line_before_it_so_that_markdown_sees_it(
 ) -> None:
     lines = model_card(summary).splitlines()
     assert lines[lines.index("| metric | validation | test |") - 1] == ""
+
+
+def test_it_says_what_an_interval_means_and_how_the_network_was_confirmed(
+    confirmed: dict[str, Any],
+) -> None:
+    card = model_card(confirmed)
+    assert "mean over other images like these and other seeds lies, in 95 of 100 cases" in card
+    assert "trained 3 times with different seeds, its mean is 0.780 (0.750 to 0.810)" in card
+    assert "t0004 is the cheapest of those that are tied" in card
+    assert "For want of time the baselines got 1 of 3 seeds." in card
+    assert "Seed 2. Foreground is where the probability is 0.44 or more." in card
+    assert "At 0.44, which the validation images chose" in card
+    assert "dice_mean 0.755 (0.735 to 0.773)" in card

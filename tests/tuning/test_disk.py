@@ -148,6 +148,8 @@ def test_the_disk_that_a_study_needs_is_that_of_its_largest_networks(
     assert disk_needed(study, plan_of, workers=3) - least == 4 * 2 * (3 * 4 + 2) * 1600
     waiting = make_study({"early_terminate.type": "asha"})
     assert disk_needed(waiting, plan_of, workers=1) - least == 4 * 10 * (2 * 4 + 1) * 1600
+    again = make_study({"confirm.finalists": 3, "confirm.seeds": 2})
+    assert disk_needed(again, plan_of, workers=1) - least == 4 * (3 + 2) * 2 * 1600
 
 
 def test_a_disk_that_may_become_full_is_told_beforehand(tmp_path: Path) -> None:

@@ -271,10 +271,11 @@ def test_scores_on_the_test_split_are_kept_for_a_study_that_goes_on(tmp_path: Pa
     ledger = Ledger(tmp_path / "trials.jsonl")
     fill(ledger)
     assert ledger.openings == 0
-    ledger.test({("B1", 2): {"dice": 0.25}})
+    ledger.test({("B1", 2): {"metrics": {"dice": 0.25}}})
     ledger.close()
     again = Ledger(tmp_path / "trials.jsonl")
-    assert (again.openings, again.tested) == (1, {("B1", 2): {"dice": 0.25}})
+    scored = {"trial": "B1", "epoch": 2, "metrics": {"dice": 0.25}}
+    assert (again.openings, again.tested) == (1, {("B1", 2): scored})
 
 
 def test_a_record_may_be_in_memory_alone_and_have_a_clock_of_its_own() -> None:

@@ -1,0 +1,144 @@
+"""What a confirmation trains: which configs, how often, in which order. Pure arithmetic."""
+
+import heapq
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from r2search.config import Study
+from r2search.records import AGAIN, TrialOutcome
+from r2search.selection import eligible, ranking
+from r2search.tuning.events import Ledger
+
+SPARE = 1.1  # by so much a training may take longer than it did in the search
+BEGIN_S = 5.0  # until a worker has built a network for the first time
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A config of the search, trained once more with another seed."""
+
+    trial: str
+    number: int  # counts from 1
+    seconds: float  # that it will take, expected
+
+    @property
+    def name(self) -> str:
+        return f"{self.trial}{AGAIN}{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A config that may be trained again."""
+
+    trial: str
+    seconds: float  # of one training
+    scoring: float  # seconds of a worker to score one training on all images at the end
+    done: int = 0  # trainings that count already: that of a baseline, which nobody chose
+
+
+@dataclass(frozen=True, slots=True)
+class Reruns:
+    """What is trained, in order, and what there is no time for."""
+
+    finalists: tuple[str, ...]
+    baselines: tuple[str, ...]
+    queue: tuple[Rerun, ...]
+    dropped: tuple[str, ...] = ()  # in words
+
+
+def plan_reruns(
+    study: Study, trials: Sequence[TrialOutcome], workers: int, seconds: float, share: float
+) -> Reruns:
+    """The confirmation of a study whose search is over, in so many seconds.
+
+    Seeds are dropped first, of baselines and finalists in turn, then finalists, the worst first;
+    what is left is at least one training of every network, or nothing. `share`: images to be
+    scored at the end, in validation splits.
+    """
+    assert study.confirm is not None
+    name, goal = study.metric.name, study.metric.goal
+    finalists = [
+        _network(trial, share)
+        for trial in _distinct(t for t in ranking(trials, name, goal) if not t.baseline)
+    ][: study.confirm.finalists]
+    baselines = [
+        _network(trial, share, done=int(trial.outcome == "completed"))
+        for trial in eligible(trials)
+        if trial.baseline
+    ]
+    wanted = study.confirm.seeds
+    for count, own, their in _fewer(len(finalists), wanted) if finalists else ():
+        queue = _queue(finalists[:count], own) + _queue(baselines, their)
+        queue.sort(key=lambda rerun: (rerun.number, -rerun.seconds, rerun.name))
+        scored = [*finalists[:count] * own, *baselines * their]
+        if _makespan(queue, workers) + sum(n.scoring for n in scored) / workers <= seconds:
+            return Reruns(
+                tuple(network.trial for network in finalists[:count]),
+                tuple(network.trial for network in baselines),
+                tuple(queue),
+                tuple(_dropped(len(finalists), count, wanted, own, their if baselines else own)),
+            )
+    reason = "no time for one training of each" if finalists else "no trial to be trained again"
+    return Reruns((), (), (), (reason,))
+
+
+def _fewer(finalists: int, seeds: int) -> list[tuple[int, int, int]]:
+    """Finalists, their seeds and those of the baselines: from all that is wanted to the least."""
+    steps = [(finalists, seeds, seeds)]
+    for fewer in range(seeds - 1, 0, -1):
+        steps += [(finalists, fewer + 1, fewer), (finalists, fewer, fewer)]
+    return [*steps, *((count, 1, 1) for count in range(finalists - 1, 0, -1))]
+
+
+def _dropped(all_finalists: int, kept: int, seeds: int, own: int, their: int) -> list[str]:
+    said = []
+    if own < seeds:
+        said.append(f"the finalists got {own} of {seeds} seeds")
+    if their < seeds:
+        said.append(f"the baselines got {their} of {seeds} seeds")
+    if kept < all_finalists:
+        said.append(f"{kept} of {all_finalists} finalists were trained again")
+    return said
+
+
+def _queue(networks: Sequence[Network], seeds: int) -> list[Rerun]:
+    return [
+        Rerun(network.trial, number, network.seconds)
+        for network in networks
+        for number in range(1, seeds - network.done + 1)
+    ]
+
+
+def _network(trial: TrialOutcome, share: float, done: int = 0) -> Network:
+    """By what its epochs took in the search."""
+
+    def each(*kinds: str) -> float:
+        return statistics.median(sum(r.seconds.get(k, 0.0) for k in kinds) for r in trial.reports)
+
+    epochs = trial.planned_epochs * each("train", "validate", "checkpoint")
+    return Network(trial.trial, SPARE * epochs + BEGIN_S, share * each("validate"), done)
+
+
+def _distinct(trials: Iterable[TrialOutcome]) -> list[TrialOutcome]:
+    """The first of each config."""
+    first: dict[str, TrialOutcome] = {}
+    for trial in trials:
+        first.setdefault(json.dumps(trial.config, sort_keys=True, default=str), trial)
+    return list(first.values())
+
+
+def _makespan(queue: Sequence[Rerun], workers: int) -> float:
+    """When the last of them ends, each taken up by the next worker that is free."""
+    free = [0.0] * workers
+    for rerun in queue:
+        heapq.heapreplace(free, free[0] + rerun.seconds)
+    return max(free)
+
+
+def queue_of(ledger: Ledger) -> list[Rerun]:
+    """What is still to be trained, by the plan in the record."""
+    planned = [Rerun(**facts) for facts in (ledger.plan or {}).get("queue", ())]
+    done = {name for name, training in ledger.confirmed.items() if training.outcome}
+    return [rerun for rerun in planned if rerun.name not in done]

@@ -1,0 +1,121 @@
+"""What a confirmation trains, and what it leaves out when time is short."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from r2search.config import Study
+from r2search.records import EpochReport, Outcome, TrialOutcome
+from r2search.space import load_study
+from r2search.tuning.reruns import BEGIN_S, SPARE, Reruns, plan_reruns
+
+METRIC = "val/dice_mean"
+EPOCHS = 10
+EACH = SPARE * EPOCHS * 4.0 + BEGIN_S  # seconds of a training, an epoch of 4 s
+
+
+def training(name: str, value: float, outcome: Outcome = "completed", depth: int = 1) -> Any:
+    seconds = {"train": 3.0, "feed": 0.5, "validate": 1.0}
+    report = EpochReport(epoch=1, metrics={METRIC: value}, pixels=1, seconds=seconds)
+    return TrialOutcome(
+        trial=name,
+        baseline=name.startswith("B"),
+        overrides={"model.depth": depth},
+        config={"model": {"depth": depth}, "name": name},
+        cost={"flops": 1.0},
+        planned_epochs=EPOCHS,
+        started=0.0,
+        outcome=outcome,
+        reports=[report],
+    )
+
+
+TRIALS = [
+    training("B1", 0.7),
+    *(training(f"t{number}", 0.7 + number / 100) for number in range(1, 6)),
+    training("t9", 0.9, "failed"),
+]
+
+
+@pytest.fixture
+def study() -> Study:
+    return load_study("quick.yaml", {"confirm.finalists": 3, "confirm.seeds": 3})
+
+
+@pytest.fixture
+def plan(study: Study) -> Callable[..., Reruns]:
+    def plan(seconds: float, trials: Any = TRIALS, workers: int = 1, share: float = 0.0) -> Reruns:
+        return plan_reruns(study, trials, workers, seconds, share)
+
+    return plan
+
+
+def names(reruns: Reruns) -> list[str]:
+    return [rerun.name for rerun in reruns.queue]
+
+
+def test_the_best_are_trained_again_seed_by_seed(plan: Callable[..., Reruns]) -> None:
+    reruns = plan(1e6)
+    assert reruns.finalists == ("t5", "t4", "t3")
+    assert reruns.baselines == ("B1",)
+    assert names(reruns) == (
+        "B1@1 t3@1 t4@1 t5@1 B1@2 t3@2 t4@2 t5@2 t3@3 t4@3 t5@3".split()
+    )  # that of the search is the third training of the baseline
+    assert reruns.dropped == ()
+
+
+def test_a_baseline_that_did_not_end_is_trained_as_often_as_the_finalists(
+    plan: Callable[..., Reruns],
+) -> None:
+    trials = [replace(TRIALS[0], outcome="interrupted"), *TRIALS[1:]]
+    assert names(plan(1e6, trials)).count("B1@3") == 1
+
+
+def test_the_same_config_is_no_two_finalists(plan: Callable[..., Reruns]) -> None:
+    twin = replace(TRIALS[5], trial="t7", started=1.0)
+    assert plan(1e6, [*TRIALS, twin]).finalists == ("t5", "t4", "t3")
+
+
+@pytest.mark.parametrize(
+    ("trainings", "finalists", "queued", "dropped"),
+    [
+        (11, 3, 11, []),
+        (10, 3, 10, ["the baselines got 2 of 3 seeds"]),
+        (7, 3, 7, ["the finalists got 2 of 3 seeds", "the baselines got 2 of 3 seeds"]),
+        (6, 3, 6, ["the finalists got 2 of 3 seeds", "the baselines got 1 of 3 seeds"]),
+        (5, 3, 3, ["the finalists got 1 of 3 seeds", "the baselines got 1 of 3 seeds"]),
+        (2, 2, 2, [..., ..., "2 of 3 finalists were trained again"]),
+        (1, 1, 1, [..., ..., "1 of 3 finalists were trained again"]),
+        (0.9, 0, 0, ["no time for one training of each"]),
+        (-1, 0, 0, ["no time for one training of each"]),
+    ],
+)
+def test_seeds_are_dropped_before_finalists(
+    plan: Callable[..., Reruns],
+    trainings: float,
+    finalists: int,
+    queued: int,
+    dropped: list[Any],
+) -> None:
+    reruns = plan(trainings * EACH + 1e-6)
+    assert (len(reruns.finalists), len(reruns.queue)) == (finalists, queued)
+    assert len(reruns.dropped) == len(dropped)
+    for said, wanted in zip(reruns.dropped, dropped, strict=True):
+        assert wanted in (said, ...)
+
+
+def test_workers_share_the_trainings(plan: Callable[..., Reruns]) -> None:
+    assert len(plan(6 * EACH + 1e-6, workers=2).queue) == 11  # six after one another
+    assert len(plan(5.9 * EACH, workers=2).queue) == 10
+
+
+def test_scoring_all_of_them_takes_time_too(plan: Callable[..., Reruns]) -> None:
+    seconds = 11 * EACH + 1e-6
+    assert len(plan(seconds, share=2.0).queue) == 10
+    assert len(plan(seconds + 12 * 2.0, share=2.0).queue) == 11  # of 1 s, the baseline's too
+
+
+def test_without_a_trial_there_is_nothing_to_confirm(plan: Callable[..., Reruns]) -> None:
+    assert plan(1e6, TRIALS[:1]).dropped == ("no trial to be trained again",)
