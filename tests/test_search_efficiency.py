@@ -20,13 +20,13 @@ PEERS = ["random", "random_ray_asha", "ray_optuna_asha", "optuna_hyperband", "on
 @pytest.fixture(scope="module")
 def curves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("curves")
-    study = load_study("retina.yaml", {"budget.max_epochs": 9})
-    write_curves(folder / "retina-chase_db1.parquet", synthetic_curves(study, 8))
+    study = load_study("retina.yaml", {"budget.max_epochs": 27})
+    write_curves(folder / "retina-chase_db1.parquet", synthetic_curves(study, 30))
     return folder
 
 
 def compare(curves: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    few = ["--spaces", "retina", "--workers", "2", "--seeds", "1", "--processes", "1"]
+    few = ["--spaces", "retina", "--workers", "4", "--seeds", "1", "--processes", "1"]
     command = [sys.executable, str(COMMAND), "--curves", str(curves), "--json", str(out)]
     whole = [*command, *few, "--leave-out", *LEFT_OUT]
     return subprocess.run(whole, capture_output=True, text=True, timeout=300)
