@@ -140,7 +140,7 @@ def test_its_summary_has_every_key_and_says_completed(tiny: Run) -> None:
     summary = tiny.summary
     assert list(summary) == KEYS
     assert (summary["status"], summary["signal"]) == ("completed", None)
-    later = {"confirmed", "front", "signal"}
+    later = {"confirmed", "ensemble", "front", "signal"}
     assert {key for key, value in summary.items() if value is None} == later
 
 
