@@ -62,7 +62,7 @@ def summary_of(run_dir: Path) -> dict[str, Any]:
 
 def test_the_run_folder_is_that_of_a_study(run_dir: Path) -> None:
     names = {"bundle", "checkpoints", "environment.json", "pictures", "report.html", "space.yaml"}
-    names |= {"summary.json", "trials.jsonl"}
+    names |= {"summary.json", "test_images.csv", "trials.jsonl"}
     assert {path.name for path in run_dir.iterdir()} == names
     bundle = sorted(path.name for path in (run_dir / "bundle").iterdir())
     assert bundle == ["SHA256SUMS", "card.md", "config.yaml", "model.safetensors", "preview.png"]
