@@ -180,7 +180,7 @@ def test_the_test_split_is_not_opened_again_for_weights_that_were_scored(
     run_dir: Path, data_dir: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(run_dir, tmp_path / "run")
-    study = load_study("general.yaml")
+    study = load_study(str(tmp_path / "run" / "space.yaml"))
     samples = load(DataConfig(reader="folder", root=data_dir, labels=(7, 130)))
     ledger = Ledger(tmp_path / "run" / "trials.jsonl")
     decision = decide(study, samples, tmp_path / "run", ledger)
