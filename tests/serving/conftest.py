@@ -17,7 +17,7 @@ SEED = 5  # of weights whose probabilities are spread widely
 def server(make_bundle: Make, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Of one foreground class."""
     root = tmp_path_factory.mktemp("one")
-    with serving(make_bundle(root, SEED), root / "scratch", *MANY) as server:
+    with serving(make_bundle(root, SEED), root / "complaints.txt", *MANY) as server:
         yield server
 
 
@@ -29,7 +29,7 @@ def organs(
     root = tmp_path_factory.mktemp("several")
     preview = encoded(noise())
     bundle = make_bundle(root, SEED, config=several, synthetic=True, preview=preview)
-    with serving(bundle, root / "scratch", *MANY) as server:
+    with serving(bundle, root / "complaints.txt", *MANY) as server:
         yield server
 
 
@@ -37,5 +37,5 @@ def organs(
 def gallery(make_bundle: Make, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Of a run folder, with the pictures of its study."""
     root = tmp_path_factory.mktemp("study")
-    with serving(make_run(make_bundle, root / "run"), root / "scratch", *MANY) as server:
+    with serving(make_run(make_bundle, root / "run"), root / "complaints.txt", *MANY) as server:
         yield server

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,34 +54,34 @@ class Server:
 
 @contextmanager
 def serving(
-    bundle: Path, folder: Path, *flags: str, ends: int = 143, first: str = "pass"
+    bundle: Path, errors: Path, *flags: str, ends: int = 143, first: str = "pass"
 ) -> Iterator[Server]:
     """`r2search serve` on a free port; it must end by `ends`, and have complained of nothing.
 
-    The process executes `first` before all else.
+    The process executes `first` before all else, and complains into the file `errors`. Its
+    temporary folder has a short name, as that of a socket must have.
     """
-    folder.mkdir()
     code = f"import sys; {first}; from r2search.cli import main; sys.exit(main(sys.argv[1:]))"
-    errors = folder.parent / f"{folder.name}.txt"
-    with errors.open("w") as complaints:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", bundle, "--port", "0", *flags],
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            text=True,
-            env=os.environ | {"TMPDIR": str(folder)},
-        )
-    try:
-        assert process.stdout is not None
-        found = re.search(r" is at (http\S+)/ ", process.stdout.readline())
-        assert found, errors.read_text()
-        yield Server(found[1], bundle, folder, process, errors)
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
-    assert errors.read_text() == ""
-    assert process.returncode == ends
-    assert list(folder.glob("r2search-*")) == []
+    with tempfile.TemporaryDirectory(prefix="r2s-") as scratch:
+        with errors.open("w") as complaints:
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, "serve", bundle, "--port", "0", *flags],
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+                env=os.environ | {"TMPDIR": scratch},
+            )
+        try:
+            assert process.stdout is not None
+            found = re.search(r" is at (http\S+)/ ", process.stdout.readline())
+            assert found, errors.read_text()
+            yield Server(found[1], bundle, Path(scratch), process, errors)
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+        assert errors.read_text() == ""
+        assert process.returncode == ends
+        assert list(Path(scratch).glob("r2search-*")) == []
 
 
 def encoded(pixels: np.ndarray | Image.Image, kind: str = "PNG", **how: object) -> bytes:

@@ -62,7 +62,7 @@ def test_what_is_no_picture_or_leads_elsewhere_is_not_served(run_dir: Path) -> N
 
 
 def test_only_the_pictures_of_the_gallery_can_be_had(run_dir: Path, tmp_path: Path) -> None:
-    with serving(run_dir, tmp_path / "scratch") as server, server.client() as client:
+    with serving(run_dir, tmp_path / "complaints.txt") as server, server.client() as client:
         gallery = client.get("/api/gallery").json()
         assert [shown["file"] for shown in gallery["shown"]] == ["pictures/best.png"]
         answer = client.get("/pictures/best.png")

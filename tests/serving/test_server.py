@@ -18,7 +18,7 @@ Make = Callable[..., Path]
 
 def test_limits_are_flags_and_ctrl_c_ends_it(make_bundle: Make, tmp_path: Path) -> None:
     limits = ["--rate", "5", "--megapixels", "1", "--megabytes", "1", "--waiting", "1"]
-    with serving(make_bundle(tmp_path), tmp_path / "scratch", *limits, ends=130) as server:
+    with serving(make_bundle(tmp_path), tmp_path / "complaints.txt", *limits, ends=130) as server:
         with server.client() as client:
             model = client.get("/api/model").json()
         assert (model["most_bytes"], model["most_pixels"]) == (10**6, 10**6)
@@ -60,7 +60,7 @@ def test_it_needs_nothing_of_the_search(make_bundle: Make, tmp_path: Path) -> No
     engines = ("ray", "optuna", "wandb", "plotly", "albumentations", "pooch")
     without = "; ".join(f"sys.modules['{package}'] = None" for package in engines)
     run_dir = make_run(make_bundle, tmp_path / "run")
-    with serving(run_dir, tmp_path / "scratch", first=without) as server:
+    with serving(run_dir, tmp_path / "complaints.txt", first=without) as server:
         answer = server.post(encoded(noise()))
         assert (answer.status_code, answer.json()["width"]) == (200, 48)
         with server.client() as client:
