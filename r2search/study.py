@@ -34,6 +34,7 @@ from r2search.tuning.predictions import begin_predictions
 from r2search.tuning.slots import Slots, measure_slots
 
 PAUSES_S = (2.0, 10.0)  # before a search that broke goes on; after another error it has ended
+LOOK_S = 0.1  # meanwhile, between looks whether it is interrupted
 
 log = logging.getLogger(__name__)
 
@@ -189,8 +190,17 @@ def _search(
                 screen.note(f"the search ended by an error ({said}); finishing what there is")
                 break
             screen.note(f"the search broke ({said}); it goes on from its record in {pause:.0f} s")
-            time.sleep(pause)
+            if _ended_within(pause, cut_off):
+                break
     return _Searched(slots, whole=False)
+
+
+def _ended_within(seconds: float, ended: Callable[[], bool]) -> bool:
+    """Wait so long, or until `ended`; whether it has."""
+    until = time.monotonic() + seconds
+    while not ended() and time.monotonic() < until:
+        time.sleep(LOOK_S)
+    return ended()
 
 
 def prepare(study: Study) -> tuple[Study, SampleSet]:

@@ -37,7 +37,15 @@ REAL = (
     "--set budget.max_epochs=2 --set train.epoch_pixels=300000"
 )
 CONFIRMED = f"{TINY} --time 20m --set confirm.finalists=2 --set confirm.seeds=2"
-ENDLESS = "--space quick.yaml --time 10m --trials 100 --set budget.max_epochs=50"
+ENDLESS = (
+    "--space quick.yaml --time 10m --trials 100 --set budget.max_epochs=50 "
+    "--set confirm.finalists=2"
+)
+LONG_CONFIRMED = (
+    "--space quick.yaml --time 20m --trials 2 --set budget.max_epochs=4 "
+    "--set confirm.finalists=2 --set confirm.seeds=4"
+)
+END_S = 30.0  # that an interrupted study of small images has here, however busy the machine is
 
 
 @dataclass(frozen=True)
@@ -302,6 +310,37 @@ def test_the_report_is_drawn_by_a_browser_without_a_network(tiny: Run, tmp_path:
 # Signals
 
 
+def interrupted(
+    folder: Path, arguments: str, seen: str, number: int, send: Callable[[int, int], None]
+) -> Run:
+    """A study that got a signal as soon as its record had this text; it has ended in time."""
+    log, record = folder.with_suffix(".log"), folder / "trials.jsonl"
+    process = start(folder, arguments, log)
+    waited = time.monotonic() + 240
+    while not (record.exists() and seen in record.read_text()):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < waited, log.read_text()
+        time.sleep(0.2)
+    send(process.pid, number)
+    told = time.monotonic()
+    code = process.wait(timeout=120)
+    took = time.monotonic() - told
+    ended = Run(folder, code, log.read_text())
+    assert took < END_S, ended.said
+    assert code == 128 + number, ended.said
+    assert "Traceback" not in ended.said
+    assert (ended.summary["status"], ended.summary["signal"]) == ("interrupted", number)
+    assert "Interrupted: the study ended before its budget was used." in ended.report
+    assert f"r2search tune --resume {folder}" in ended.said
+    assert load_bundle(folder / "bundle").manifest.trial == ended.summary["incumbent"]["trial"]
+    return ended
+
+
+def confirmation_of(run: Run) -> list[dict[str, Any]]:
+    events = read_events(run.folder / "trials.jsonl")
+    return [event["what"] for event in events if event["event"] == "confirm"]
+
+
 @pytest.mark.parametrize(
     ("number", "send"),
     [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)],  # as Ctrl-C, as a batch system
@@ -310,24 +349,23 @@ def test_the_report_is_drawn_by_a_browser_without_a_network(tiny: Run, tmp_path:
 def test_an_interrupted_study_keeps_what_it_has(
     tmp_path: Path, number: signal.Signals, send: Callable[[int, int], None]
 ) -> None:
-    folder, log = tmp_path / "run", tmp_path / "run.log"
-    process = start(folder, ENDLESS, log)
-    record = folder / "trials.jsonl"
-    waited = time.monotonic() + 180
-    while not (record.exists() and '"event": "report"' in record.read_text()):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < waited, log.read_text()
-        time.sleep(0.2)
-    send(process.pid, number)
-    code = process.wait(timeout=120)
-    ended = Run(folder, code, log.read_text())
-    assert code == 128 + number, ended.said
-    assert "Traceback" not in ended.said
-    assert (ended.summary["status"], ended.summary["signal"]) == ("interrupted", number)
+    ended = interrupted(tmp_path / "run", ENDLESS, '"event": "report"', number, send)
     assert all(trial.outcome for trial in ended.trials)
-    assert "Interrupted: the study ended before its budget was used." in ended.report
-    assert f"r2search tune --resume {folder}" in ended.said
-    assert load_bundle(folder / "bundle").manifest.trial == ended.summary["incumbent"]["trial"]
+    assert confirmation_of(ended) == []
+    assert ended.summary["confirmed"]["chosen"] is None
+    assert ended.summary["test"]["incumbent"]
+
+
+def test_a_study_that_is_interrupted_while_it_confirms_stops_there(tmp_path: Path) -> None:
+    seen = '"what": {"event": "report"'
+    ended = interrupted(tmp_path / "run", LONG_CONFIRMED, seen, signal.SIGINT, os.killpg)
+    plan, *within = confirmation_of(ended)
+    begun = [what["trial"] for what in within if what["event"] == "trial"]
+    outcomes = [what["outcome"] for what in within if what["event"] == "end"]
+    assert 1 <= len(begun) == len(outcomes) < len(plan["queue"])
+    assert "interrupted" in outcomes
+    assert ended.summary["confirmed"]["dropped"]
+    assert ended.summary["test"]["incumbent"]
 
 
 # On photographs

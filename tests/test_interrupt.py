@@ -1,14 +1,42 @@
 """Ctrl-C and SIGTERM, sent to ourselves."""
 
 import os
+import pty
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from r2search.interrupt import Interrupt
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
+TOLD_TWICE = """
+import atexit, os, sys, time
+from r2search.interrupt import Interrupt
+atexit.register(print, "cleaned up")
+first, second = map(int, sys.argv[1:])
+try:
+    with Interrupt():
+        os.kill(os.getpid(), first)
+        print("first", flush=True)
+        os.kill(os.getpid(), second)
+        time.sleep(600)
+finally:
+    print("cleaned up")
+"""
+RAY_STARTS = """
+import ray
+from r2search.interrupt import Interrupt
+with Interrupt() as interrupt:
+    ray.init(address="local", include_dashboard=False, logging_level="ERROR")
+    interrupt.arm()
+print("too late")
+"""
 
 
 def send(number: int) -> None:
@@ -23,31 +51,50 @@ def test_the_first_signal_is_noted_and_ends_nothing(number: int) -> None:
         assert interrupt.signal == number
 
 
+def leave(second: int, stdout: int) -> int:
+    """The exit code of a process that is told twice to stop, while it would wait for long."""
+    script = [sys.executable, "-c", TOLD_TWICE, str(signal.SIGINT), str(second)]
+    return subprocess.run(script, stdout=stdout, timeout=60, check=False).returncode
+
+
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_second_signal_ends_the_process_with_its_code(number: int) -> None:
-    interrupt = Interrupt()
-    with pytest.raises(SystemExit) as end:
-        _send_in(interrupt, signal.SIGINT, number)
-    assert end.value.code == 128 + number
-    assert interrupt.signal == signal.SIGINT  # the first one that came
+def test_the_second_signal_ends_the_process_at_once_with_its_code(
+    number: int, tmp_path: Path
+) -> None:
+    with (tmp_path / "said").open("wb") as said:
+        assert leave(number, said.fileno()) == 128 + number
+    assert (tmp_path / "said").read_text() == "first\n"  # nothing is cleaned up, nor waited for
 
 
-def _send_in(interrupt: Interrupt, first: int, second: int, code: int | None = None) -> None:
-    """Both signals; what waits for the second one, as Ray does, may end with another `code`."""
-    with interrupt:
-        send(first)
-        try:
-            send(second)
-        except SystemExit:
-            if code is None:
-                raise
-            raise SystemExit(code) from None
+def test_a_terminal_gets_its_cursor_back() -> None:
+    ours, theirs = pty.openpty()
+    assert leave(signal.SIGINT, theirs) == 128 + signal.SIGINT
+    os.close(theirs)
+    assert os.read(ours, 1000).split() == [b"first", b"\x1b[?25h"]
+    os.close(ours)
 
 
-def test_the_code_is_that_of_the_signal_whatever_ray_makes_of_it() -> None:
-    with pytest.raises(SystemExit) as end:
-        _send_in(Interrupt(), signal.SIGTERM, signal.SIGTERM, code=1)
-    assert end.value.code == 128 + signal.SIGTERM
+def is_of_ray(process: psutil.Process) -> bool:
+    try:
+        return "gcs_server" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
+
+
+def test_a_sigterm_that_ray_takes_while_it_starts_ends_with_the_code_of_a_signal(
+    tmp_path: Path,
+) -> None:
+    with (tmp_path / "log").open("w") as log:
+        driver = subprocess.Popen(
+            [sys.executable, "-c", RAY_STARTS], stdout=log, stderr=log, start_new_session=True
+        )
+    until = time.monotonic() + 60
+    while not any(map(is_of_ray, psutil.Process(driver.pid).children())):
+        assert driver.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(timeout=60) == 128 + signal.SIGTERM, (tmp_path / "log").read_text()
 
 
 def test_signals_mean_afterwards_what_they_meant_before() -> None:

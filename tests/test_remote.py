@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -164,6 +165,16 @@ def test_the_store_keeps_the_best_weights_and_no_state(survived: Survived, s3: S
 
 def test_no_scratch_is_left_on_the_machine(survived: Survived) -> None:
     assert not shared_path(scratch_name(Storage(survived.url))).exists()
+
+
+def test_folders_of_one_name_at_two_servers_have_no_scratch_in_common(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = scratch_name(Storage(s3.url("quick-1")))
+    assert here == scratch_name(pickle.loads(pickle.dumps(Storage(s3.url("quick-1/")))))
+    assert here != scratch_name(Storage(s3.url("quick-2")))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert here != scratch_name(Storage(s3.url("quick-1")))
 
 
 def test_what_is_wrong_with_it_is_said_of_its_url(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,15 @@ def tear_newest_states(folder: Path) -> None:
         os.truncate(state, state.stat().st_size // 2)
 
 
+def started_by(driver: int) -> dict[psutil.Process, str]:
+    """All processes that a driver has started, with their commands."""
+    found = {}
+    for each in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            found[each] = " ".join(each.cmdline())
+    return found
+
+
 def lives(process: int) -> bool:
     try:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
@@ -77,6 +87,8 @@ class Killed:
     folder: Path
     refused: str  # what a second driver said, while the first one worked
     left: int  # the exit code of the one that was told twice to stop
+    left_s: float  # after the second time
+    family: dict[psutil.Process, str]  # that it had started
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +97,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     folder = tmp_path_factory.mktemp("killed") / "run"
     log, other = folder.with_suffix(".log"), folder.with_suffix(".other")
     record, moments = folder / "trials.jsonl", random.Random(0)
-    arguments, refused, left = f"{STUDY} --out={folder}", "", 0
-    for session in ("two drivers", "killed", "killed", "stopped twice", "torn"):
+    arguments, refused = f"{STUDY} --out={folder}", ""
+    for session in ("two drivers", "killed", "killed again", "stopped twice", "torn"):
         process, before = start(arguments, log), reports_in(record)
         wait_for(process, log, lambda least=before + 2: reports_in(record) >= least)  # type: ignore[misc]
         if session == "two drivers":
@@ -98,16 +110,21 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
         else:
             time.sleep(moments.uniform(0, 0.5))
         if session == "stopped twice":
+            family = started_by(process.pid)
             process.send_signal(signal.SIGINT)
             time.sleep(0.2)  # two signals of a kind that come together are one
             process.send_signal(signal.SIGINT)
+            told = time.monotonic()
             left = process.wait(timeout=60)
+            left_s = time.monotonic() - told
         else:
             process.kill()
             process.wait()
         if session == "torn":
             tear_newest_states(folder)
-        arguments = f"--resume {folder} --wandb disabled"
+        # The next one, which is stopped twice, has W&B's process beside Ray's.
+        seen = "offline" if session == "killed again" else "disabled"
+        arguments = f"--resume {folder} --wandb {seen}"
     with record.open("a") as torn:
         torn.write('{"t": 9')
     (folder / "study.journal").write_text('{"op_code": 0, "wor')
@@ -115,7 +132,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     (folder / "bundle").mkdir(exist_ok=True)
     (folder / "bundle" / "model.safetensors").write_bytes(b"half")
     assert start(arguments, log).wait(timeout=400) == 0, log.read_text()
-    return Killed(folder, refused, left)
+    return Killed(folder, refused, left, left_s, family)
 
 
 def test_no_report_is_lost_or_told_twice(killed: Killed) -> None:
@@ -148,6 +165,17 @@ def test_two_drivers_do_not_share_a_run_folder(killed: Killed) -> None:
 
 def test_a_driver_that_is_told_twice_to_stop_leaves_at_once(killed: Killed) -> None:
     assert killed.left == 128 + signal.SIGINT
+    assert killed.left_s < 5  # by far, but the machine may be busy
+
+
+def test_none_of_its_processes_outlives_it(killed: Killed) -> None:
+    for kind in ("raylet", "gcs_server", "ray::ResourceTrainable", "trackers.follow"):
+        assert any(kind in command for command in killed.family.values()), killed.family
+    # The agents of Ray's node look for it for a minute; all others end in seconds.
+    until = time.monotonic() + 90
+    while left := [each for each in killed.family if each.is_running() and lives(each.pid)]:
+        assert time.monotonic() < until, left
+        time.sleep(0.2)
 
 
 def test_an_ended_study_is_extended(killed: Killed, tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import signal
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +89,26 @@ def test_a_search_that_breaks_goes_on_from_its_record(
     assert [line["status"] for line in lines if line["event"] == "end"] == ["completed"]
     resumed = [event["broken"] for event in events if event["event"] == "resume"]
     assert resumed == ["RuntimeError: planted"]
+
+
+def test_a_signal_that_comes_before_a_broken_search_goes_on_ends_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = []
+
+    def planted(*given: Any) -> None:
+        began.append(time.monotonic())
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(r2search.study, "search", planted)
+    monkeypatch.setattr(r2search.study, "PAUSES_S", (300.0,))
+    said = Console(file=io.StringIO(), width=200)
+    study = load_study("quick.yaml", STUDY)
+    summary = run_study(study, tmp_path / "run", tracking="disabled", console=said)
+    assert (summary["status"], summary["signal"]) == ("interrupted", signal.SIGINT)
+    assert len(began) == 1
+    assert time.monotonic() - began[0] < 60
 
 
 def test_a_study_that_is_killed_before_its_first_trial_keeps_its_evidence(

@@ -77,7 +77,9 @@ class Storage:
         except ModuleNotFoundError:
             raise Misuse(f"{url}: obstore is not installed; a store needs {INSTALL}") from None
         self._obstore = obstore
-        endpoints = (os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", *ENDPOINTS))
+        endpoints = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", *ENDPOINTS)]
+        # Of a server of one's own: buckets of two servers may have one name.
+        self.endpoint = next((url.rstrip("/") for url in endpoints if url), "")
         self._store = obstore.store.from_url(
             self.url,
             client_options={

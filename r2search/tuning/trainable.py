@@ -255,7 +255,7 @@ def _ending(outcome: Outcome, reason: str) -> dict[str, Any]:
 
 def scratch_name(storage: Storage) -> str:
     """Of the scratch folder in which the workers of a machine keep what they send to a store."""
-    return hashlib.sha256(storage.url.encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{storage.endpoint} {storage.url}".encode()).hexdigest()[:16]
 
 
 def sharing(shared: Shared) -> type[NetworkTrainable]:
