@@ -95,12 +95,12 @@ def account(
         since, after_another = heapq.heappop(free)
         trial = ""
         for report in own:
-            gap = report.first_step - since
-            if report.trial == trial:
+            gap, setup = report.first_step - since, report.seconds.get("setup", 0.0)
+            if report.trial == trial and not setup:
                 uses["waiting"] += gap
-            else:
+            else:  # a trial that waited at a rung may be followed by itself
                 kind = "switch" if after_another else "first trial"
-                uses[kind] += gap - report.seconds.get("setup", 0.0)
+                uses[kind] += gap - setup
                 switches += [gap] * after_another
             for stage in (*IN_EPOCHS, "setup", "feed"):
                 uses[stage] += report.seconds.get(stage, 0.0)
