@@ -74,8 +74,10 @@ def test_a_worker_that_rays_monitor_kills_does_not_end_the_study(run_dir: Path) 
     assert (run_dir / "eaten").exists()
     assert json.loads((run_dir / "summary.json").read_text())["status"] == "completed"
     events = list(read_events(run_dir / "trials.jsonl"))
-    (resumed,) = [event for event in events if event["event"] == "resume"]
-    assert "killed due to the node running low on memory" in resumed["broken"]
+    # Once more where tests beside it take memory faster than the baseline's worker can be told.
+    broken = [event["broken"] for event in events if event["event"] == "resume"]
+    assert len(broken) in (1, 2)
+    assert all("killed due to the node running low on memory" in reason for reason in broken)
     (trial,) = [t for t in read_trials(run_dir / "trials.jsonl") if t.trial == "t0001"]
     assert trial.outcome == "completed"
     assert [report.epoch for report in trial.reports] == [1, 2]
