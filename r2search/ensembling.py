@@ -63,9 +63,14 @@ def ensemble_run(run_dir: Path, networks: int, console: Console) -> int:
 
 
 def best_parts(ended: Ended, networks: int) -> list[Part]:
-    """The best networks of a study whose weights are there, at most so many, the best one first."""
+    """The best networks of a study whose weights are there, at most so many, the best one first.
+
+    The trainings of its confirmation come before those of the search, which were chosen by luck,
+    too.
+    """
     metric, found = ended.study.metric, list[Part]()
-    for trial in ranking(ended.trials, metric.name, metric.goal):
+    ranked = [ranking(each, metric.name, metric.goal) for each in (ended.confirmed, ended.trials)]
+    for trial in (*ranked[0], *ranked[1]):
         path = ended.run_dir / CHECKPOINTS / trial.trial / WEIGHTS
         config, report = (
             TrialConfig.model_validate(trial.config),

@@ -39,7 +39,8 @@ Before the file is kept it is run: where it says something else than torch, by m
 torch.export is loaded by torch alone; load only those that you trust.
 
 With --ensemble the best networks of a study become one bundle, RUN/bundle-ensemble, which
-is used as any other. It is scored on the validation split, and says what it costs.
+is used as any other: those that its confirmation trained, with their several seeds, then
+those of the search. It is scored on the validation split, and says what it costs.
 """,
     """examples:
   r2search export runs/NAME/bundle --onnx model.onnx

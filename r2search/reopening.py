@@ -11,7 +11,7 @@ from r2search.finish import write_json
 from r2search.records import RECORD, TrialOutcome
 from r2search.space import load_study
 from r2search.study import prepare
-from r2search.tuning.events import read_trials
+from r2search.tuning.events import read_confirmed, read_trials
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +22,7 @@ class Ended:
     study: Study
     samples: SampleSet
     trials: list[TrialOutcome]
+    confirmed: list[TrialOutcome]  # the trainings of its confirmation
     summary: dict[str, Any]
 
     @property
@@ -47,7 +48,7 @@ def reopen(run_dir: Path) -> Ended:
             raise Misuse(f"{run_dir}: holds no {name}; name the folder of a study that has ended")
     try:
         summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-        trials = read_trials(run_dir / RECORD)
+        trials, again = read_trials(run_dir / RECORD), read_confirmed(run_dir / RECORD)
         found, fingerprint = summary["incumbent"], summary["data"]["fingerprint"]
     except (ValueError, KeyError, TypeError) as error:
         raise Misuse(f"{run_dir}: its record is damaged ({error}); fetch it again") from None
@@ -56,4 +57,11 @@ def reopen(run_dir: Path) -> Ended:
     study, samples = prepare(load_study(run_dir / "space.yaml"))
     if samples.fingerprint != fingerprint:
         raise Misuse(f"{run_dir}: the images are not those that the study had; restore them")
-    return Ended(run_dir=run_dir, study=study, samples=samples, trials=trials, summary=summary)
+    return Ended(
+        run_dir=run_dir,
+        study=study,
+        samples=samples,
+        trials=trials,
+        confirmed=again,
+        summary=summary,
+    )

@@ -20,7 +20,7 @@ from r2search.reopening import reopen
 from r2search.train.hardware import apply
 from r2search.train.image_metrics import ImageScorer
 from r2search.train.trainer import Trainer, evaluate
-from r2search.tuning.events import Ledger, read_trials
+from r2search.tuning.events import ConfirmLedger, Ledger, read_trials
 from r2search.weights import WEIGHTS, read_weights, save_weights
 
 SMALL = {
@@ -108,6 +108,25 @@ def test_the_best_networks_of_a_study_become_one_bundle_with_its_score_and_cost(
     # All else is as it was, and the test split was not opened.
     after = summary_of(run_dir) | {"ensemble": None}
     assert after == before
+
+
+def test_networks_of_a_confirmation_are_averaged_before_those_of_the_search(
+    run_dir: Path,
+) -> None:
+    (first, _) = read_trials(run_dir / "trials.jsonl")
+    ledger = Ledger(run_dir / "trials.jsonl")
+    ledger.confirm({"event": "plan", "finalists": ["t0001"], "baselines": [], "queue": []})
+    again = ConfirmLedger(ledger)
+    for name, value in (("t0001@1", 0.1), ("t0001@2", 0.2)):
+        facts = {key: getattr(first, key) for key in ("baseline", "overrides", "config", "cost")}
+        again.start(trial=name, planned_epochs=3, **facts)
+        report = replace(first.reports[0], metrics={"val/dice_mean": value})
+        again.report(name, report, "worker")
+        again.end(name, "completed")
+        shutil.copytree(run_dir / "checkpoints" / "t0001", run_dir / "checkpoints" / name)
+    ledger.close()
+    parts = ensembling.best_parts(reopen(run_dir), 3)
+    assert [part.trial for part in parts] == ["t0001@2", "t0001@1", "t0001"]
 
 
 def test_too_few_networks_are_said(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

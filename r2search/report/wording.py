@@ -148,9 +148,9 @@ def confirmation(summary: Summary) -> list[str]:
         return [f"It is not confirmed: {dropped}."]
     chosen = found["networks"][found["chosen"]]
     count = len(chosen["trainings"])
-    again = "once" if count == 1 else f"{count} times"
+    again = "once more with another seed" if count == 1 else f"{count} times with different seeds"
     mean = between({key: chosen[key] for key in ("mean", "low", "high")})
-    lines = [f"Confirmed: trained {again} with different seeds, its mean is {mean}."]
+    lines = [f"Confirmed: trained {again}, its mean is {mean}."]
     lines += _why(found)
     if dropped:
         lines.append(f"For want of time {dropped}.")

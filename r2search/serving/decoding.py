@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import tempfile
 import warnings
 from functools import cache
 from multiprocessing.connection import Connection
@@ -54,9 +55,18 @@ def decode(path: Path, out: Path, name: str, data: DataConfig, pixels: int) -> N
 
 
 def warm_up() -> None:
-    """Start the process that the decoders fork from, before the first image asks for it."""
+    """Start the process that the decoders fork from, before the first image asks for it.
+
+    Misuse when the temporary folder's path is too long for the socket by which it is asked.
+    """
     process = _context().Process(target=int)  # type: ignore[attr-defined]
-    process.start()
+    try:
+        process.start()
+    except OSError as error:
+        if "AF_UNIX path too long" not in str(error):
+            raise
+        top = tempfile.gettempdir()
+        raise Misuse(f"TMPDIR={top}: too long a path for a socket; set TMPDIR to a shorter one") from None
     process.join()
 
 

@@ -195,11 +195,10 @@ class Ledger:
             else:
                 self._confirming += event["t"] - self._confirmed_to
             self._confirmed_to = event["t"]
-            apply(self.confirmed, event["what"] | {"t": event["t"]})
         elif event["event"] == "resume":
             self._confirmed_to = event["t"]
-            apply(self.confirmed, event | {"searched": False})
         apply(self.trials, event)
+        apply_confirmed(self.confirmed, event)
 
 
 class ConfirmLedger(Ledger):
@@ -252,6 +251,14 @@ def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
                 trials[name] = replace(trial, ended=None, outcome=None, reason="")
 
 
+def apply_confirmed(trainings: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
+    """Change the trainings of a confirmation as one event of a study's record says."""
+    if event["event"] == "confirm":
+        apply(trainings, event["what"] | {"t": event["t"]})
+    elif event["event"] == "resume":
+        apply(trainings, event | {"searched": False})
+
+
 _TRIAL_FACTS = ("trial", "baseline", "overrides", "config", "cost", "planned_epochs")
 
 
@@ -280,7 +287,18 @@ def _whole(path: Path) -> int:
 
 def read_trials(path: Path) -> list[TrialOutcome]:
     """The trials of a study, in the order in which they began."""
-    trials: dict[str, TrialOutcome] = {}
+    return _read(path, apply)
+
+
+def read_confirmed(path: Path) -> list[TrialOutcome]:
+    """The trainings of a study's confirmation, in the order in which they began."""
+    return _read(path, apply_confirmed)
+
+
+def _read(
+    path: Path, apply_to: Callable[[dict[str, TrialOutcome], dict[str, Any]], None]
+) -> list[TrialOutcome]:
+    trainings: dict[str, TrialOutcome] = {}
     for event in read_events(path):
-        apply(trials, event)
-    return list(trials.values())
+        apply_to(trainings, event)
+    return list(trainings.values())

@@ -56,6 +56,17 @@ def test_a_missing_package_is_named_with_its_remedy() -> None:
     )
 
 
+def test_too_long_a_temporary_folder_is_named_with_its_remedy(
+    make_bundle: Make, tmp_path: Path
+) -> None:
+    long = tmp_path / ("long" * 25)  # the path of a socket has 107 characters at most
+    long.mkdir()
+    first = f"import tempfile; tempfile.tempdir = {str(long)!r}"
+    ran = run(first, "serve", str(make_bundle(tmp_path)), "--port", "0")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f"r2search: TMPDIR={long}: too long a path for a socket; set ")
+
+
 def test_it_needs_nothing_of_the_search(make_bundle: Make, tmp_path: Path) -> None:
     engines = ("ray", "optuna", "wandb", "plotly", "albumentations", "pooch")
     without = "; ".join(f"sys.modules['{package}'] = None" for package in engines)
