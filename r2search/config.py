@@ -336,6 +336,7 @@ class ConfirmConfig(Strict):
 
     finalists: int = Field(3, ge=0, description="best configs that are trained again; 0: none")
     seeds: int = Field(3, ge=1, description="trainings of each, fewer where time is short")
+    folds: int = Field(1, ge=1, description="by subject; 1: only as the study is split")
     share: float = Field(0.4, gt=0.0, le=0.4, description="of the time, at most")
 
 

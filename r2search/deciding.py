@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2search.config import Study, TrialConfig
+from r2search.data.folds import folded
 from r2search.data.samples import SampleSet
 from r2search.intervals import Choice, choose, interval, middle
 from r2search.records import AGAIN, TrialOutcome
@@ -24,6 +26,7 @@ from r2search.scoring import (
 )
 from r2search.selection import incumbent
 from r2search.tuning.events import Ledger
+from r2search.tuning.reruns import planned_by
 
 Matrix = NDArray[np.float64]  # (trainings, images)
 
@@ -33,7 +36,7 @@ class Decision:
     """The networks of a study that are tested, and the one of them that is exported."""
 
     best: TrialOutcome  # the training whose weights are exported
-    # By the trial that they repeat: the trainings that count
+    # By the trial that they repeat: the trainings that count, on the split of the study
     networks: dict[str, list[TrialOutcome]]
     # By trial: the one training whose scores are shown as the network's
     shown: dict[str, TrialOutcome]
@@ -44,6 +47,28 @@ class Decision:
     def chosen(self) -> str:
         """The trial that the exported training repeats, or is."""
         return self.best.repeats
+
+
+Round = Sequence[TrialOutcome]  # of one network: a training for every fold
+
+
+@dataclass(frozen=True, slots=True)
+class Trainings:
+    """The trainings that count in a confirmation, by the trial that they repeat."""
+
+    own: dict[str, list[TrialOutcome]]  # on the split of the study: one of them is exported
+    rounds: dict[str, list[Round]]  # these decide
+    folds: int
+    missing: bool = False  # some network has no whole round, so that the study's own split decides
+
+    def of(self, trial: str) -> list[TrialOutcome]:
+        """Those of one network, each once."""
+        every = chain(self.own[trial], *self.rounds[trial])
+        return list({training.trial: training for training in every}.values())
+
+    @property
+    def all(self) -> list[TrialOutcome]:
+        return [training for trial in self.own for training in self.of(trial)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,36 +86,47 @@ def decide(study: Study, samples: SampleSet, run_dir: Path, ledger: Ledger) -> D
     best = incumbent(trials, study.metric.name, study.metric.goal)
     if best is None:
         return None
-    again = trainings(ledger) if study.confirmation else {}
-    if not again:
+    again = trainings(ledger) if study.confirmation else None
+    if again is None:
         return _unconfirmed(study, trials, best, ledger)
-    seen = {
-        trial: [_look(study, samples, run_dir, training) for training in own]
-        for trial, own in again.items()
-    }
-    return _confirmed(study, seen, ledger, best)
+    seen = {one.trial: _look(study, samples, run_dir, one) for one in again.all}
+    return _confirmed(study, again, seen, ledger, best)
 
 
-def trainings(ledger: Ledger) -> dict[str, list[TrialOutcome]]:
-    """By trial, the trainings that count in a confirmation: those that came to their end.
+def trainings(ledger: Ledger) -> Trainings | None:
+    """The trainings of a confirmation that came to their end.
 
-    Of a baseline also that of the search, since nobody chose it. Empty unless every finalist has
-    one, or failed each time.
+    Of a baseline also that of the search, since nobody chose it. None unless every finalist has one
+    on the split of the study, or failed there each time.
     """
     if ledger.plan is None:
-        return {}
-    found: dict[str, list[TrialOutcome]] = {}
-    for trial in (*ledger.plan["finalists"], *ledger.plan["baselines"]):
-        first = ledger.trials[trial]
-        own = [t for t in ledger.confirmed.values() if t.repeats == trial]
-        if first.baseline:
-            own.insert(0, first)
-        done = [t for t in own if t.outcome == "completed" and t.eligible]
-        if done:
-            found[trial] = done
-        elif trial in ledger.plan["finalists"] and not (own and all(t.failed for t in own)):
-            return {}
-    return found if any(trial in found for trial in ledger.plan["finalists"]) else {}
+        return None
+    finalists, folds = ledger.plan["finalists"], ledger.plan.get("folds", 1)
+    own, rounds = dict[str, list[TrialOutcome]](), dict[str, list[Round]]()
+    for trial in (*finalists, *ledger.plan["baselines"]):
+        begun = _begun(ledger, trial)
+        done = [t for t in begun if t.outcome == "completed" and t.eligible]
+        here = [t for t in begun if not t.fold[0]]
+        by_fold = [[t for t in done if not t.fold[0]]]
+        by_fold += [[t for t in done if t.fold == (fold, folds)] for fold in range(1, folds)]
+        if by_fold[0]:
+            own[trial] = by_fold[0]
+            rounds[trial] = list(zip(*by_fold, strict=False))  # the shortest has the last one
+        elif trial in finalists and not (here and all(t.failed for t in here)):
+            return None
+    if not any(trial in own for trial in finalists):
+        return None
+    if not all(rounds.values()):
+        alone: dict[str, list[Round]] = {t: [[one] for one in own[t]] for t in own}
+        return Trainings(own, alone, 1, missing=True)
+    return Trainings(own, rounds, folds)
+
+
+def _begun(ledger: Ledger, trial: str) -> list[TrialOutcome]:
+    """The trainings that a confirmation looks at, in order."""
+    first = ledger.trials[trial]
+    again = [t for t in ledger.confirmed.values() if t.repeats == trial]
+    return [first, *again] if first.baseline else again
 
 
 def _unconfirmed(
@@ -109,6 +145,7 @@ def _unconfirmed(
 
 
 def _look(study: Study, samples: SampleSet, run_dir: Path, training: TrialOutcome) -> _Seen:
+    samples = folded(samples, training.fold)
     predictor = restore(run_dir, training, samples)
     view = View(predictor.config.inference.threshold)
     views, curves = score_network(predictor, samples.val, {INSIDE: view})
@@ -116,30 +153,41 @@ def _look(study: Study, samples: SampleSet, run_dir: Path, training: TrialOutcom
 
 
 def _confirmed(
-    study: Study, seen: Mapping[str, Sequence[_Seen]], ledger: Ledger, searched: TrialOutcome
+    study: Study,
+    again: Trainings,
+    seen: Mapping[str, _Seen],
+    ledger: Ledger,
+    searched: TrialOutcome,
 ) -> Decision:
-    """By the means over seeds; `searched` is the best of the search."""
+    """By the means over rounds; `seen`: by training; `searched` is the best of the search."""
     assert ledger.plan is not None
     metric, goal = study.metric.name, study.metric.goal
     sign = 1.0 if goal == "maximize" else -1.0
-    matrices = {trial: _matrix(own, metric) for trial, own in seen.items()}
-    costs = {trial: ledger.trials[trial].cost.get("flops", 0.0) for trial in seen}
+    matrices = {
+        trial: np.array([_row([seen[one.trial] for one in each], metric) for each in rounds])
+        for trial, rounds in again.rounds.items()
+    }
+    networks = again.own
+    costs = {trial: ledger.trials[trial].cost.get("flops", 0.0) for trial in networks}
     choice = choose(matrices, costs, goal, ledger.plan["finalists"])
-    networks = {trial: [one.training for one in own] for trial, own in seen.items()}
     shown = {}
     for trial, own in networks.items():
         by_name = {one.trial: one for one in own}
         shown[trial] = by_name[middle({n: sign * _value(one, study) for n, one in by_name.items()})]
     several = TrialConfig.model_validate(shown[choice.chosen].config).model.classes > 2
     thresholds = {
-        trial: best_threshold([one.curves for one in own])
-        for trial, own in seen.items()
+        trial: best_threshold([seen[one.trial].curves for one in own])
+        for trial, own in networks.items()
         if not several
     }
     thresholds |= thresholds_before(ledger, shown)
     best = shown[choice.chosen]
-    again = networks.get(searched.trial)
-    lucky = _value(searched, study)
+    values = [_value(one, study) for one in networks.get(searched.trial, ())]
+    dropped = [*ledger.plan["dropped"], *_lost(ledger)]
+    if again.missing:
+        dropped.append(
+            "not every network came through all folds, so that the study's split decides"
+        )
     return Decision(
         best=best,
         networks=networks,
@@ -152,18 +200,21 @@ def _confirmed(
             "tied": [one.name for one in choice.others if one.tied],
             "few_images": choice.few_images,
             "images": matrices[choice.chosen].shape[1],
+            "folds": again.folds,
             "networks": {
-                trial: _describe(trial, networks[trial], matrices[trial], choice, study, ledger)
+                trial: _describe(trial, again, matrices[trial], choice, study, ledger)
                 for trial in sorted(networks, key=lambda trial: -sign * matrices[trial].mean())
             },
-            "dropped": [*ledger.plan["dropped"], *_lost(ledger)],
+            "dropped": dropped,
             # What the best of the search lost when it was trained again
             "searched": {
                 "trial": searched.trial,
-                "value": lucky,
-                "again": float(np.mean([_value(one, study) for one in again])) if again else None,
+                "value": _value(searched, study),
+                "again": float(np.mean(values)) if values else None,
             },
-            "threshold": _curve(thresholds.get(choice.chosen), seen[choice.chosen]),
+            "threshold": _curve(
+                thresholds.get(choice.chosen), [seen[one.trial] for one in networks[choice.chosen]]
+            ),
         },
     )
 
@@ -178,12 +229,12 @@ def thresholds_before(ledger: Ledger, shown: Mapping[str, TrialOutcome]) -> dict
     return found
 
 
-def _matrix(own: Sequence[_Seen], metric: str) -> Matrix:
-    """(trainings, images): of a mean over images its parts, else the pseudo-values."""
+def _row(round_: Sequence[_Seen], metric: str) -> list[float]:
+    """Of every image that it validates: of a mean over images its parts, else pseudo-values."""
     name = metric.removeprefix("val/")
     if name.partition("_class")[0].endswith("_mean"):
-        return np.array([[image[name] for image in one.scores.images] for one in own])
-    return np.array([one.scores.blocks[name] for one in own])
+        return [image[name] for one in round_ for image in one.scores.images]
+    return [float(value) for one in round_ for value in one.scores.blocks[name]]
 
 
 def _value(training: TrialOutcome, study: Study) -> float:
@@ -194,7 +245,7 @@ def _value(training: TrialOutcome, study: Study) -> float:
 
 def _describe(
     trial: str,
-    own: Sequence[TrialOutcome],
+    again: Trainings,
     matrix: Matrix,
     choice: Choice,
     study: Study,
@@ -203,13 +254,14 @@ def _describe(
     """One network of the confirmation, for summary.json."""
     mean, low, high = interval(matrix)
     rows = []
-    for one in own:
+    for one in again.of(trial):
         best = one.best(study.metric.name, study.metric.goal)
         assert best is not None
         seed, value = one.config["seed"], best.metrics[study.metric.name]
-        rows.append({"training": one.trial, "seed": seed, "epoch": best.epoch, "value": value})
+        facts = {"training": one.trial, "seed": seed, "fold": one.fold[0]}
+        rows.append(facts | {"epoch": best.epoch, "value": value})
     behind = next((asdict(other) for other in choice.others if other.name == trial), None)
-    again = [t for t in ledger.confirmed.values() if t.repeats == trial]
+    failed = sum(t.failed for t in ledger.confirmed.values() if t.repeats == trial)
     return {
         "baseline": ledger.trials[trial].baseline,
         "mean": mean,
@@ -219,17 +271,15 @@ def _describe(
         "flops": ledger.trials[trial].cost.get("flops"),
         "behind": behind,
         "trainings": rows,
-        "failed": sum(t.failed for t in again),
+        "failed": failed,
     }
 
 
 def _lost(ledger: Ledger) -> list[str]:
     """What was planned and did not come to its end."""
-    assert ledger.plan is not None
-    names = [f"{row['trial']}{AGAIN}{row['number']}" for row in ledger.plan["queue"]]
     open_ = [
         name
-        for name in names
+        for name in (rerun.name for rerun in planned_by(ledger))
         if name not in ledger.confirmed
         or not (ledger.confirmed[name].outcome == "completed" or ledger.confirmed[name].failed)
     ]

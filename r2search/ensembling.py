@@ -66,10 +66,11 @@ def best_parts(ended: Ended, networks: int) -> list[Part]:
     """The best networks of a study whose weights are there, at most so many, the best one first.
 
     The trainings of its confirmation come before those of the search, which were chosen by luck,
-    too.
+    too. Those of other folds were trained on the images that score the bundle.
     """
     metric, found = ended.study.metric, list[Part]()
-    ranked = [ranking(each, metric.name, metric.goal) for each in (ended.confirmed, ended.trials)]
+    again = [training for training in ended.confirmed if not training.fold[0]]
+    ranked = [ranking(each, metric.name, metric.goal) for each in (again, ended.trials)]
     for trial in (*ranked[0], *ranked[1]):
         path = ended.run_dir / CHECKPOINTS / trial.trial / WEIGHTS
         config, report = (

@@ -66,9 +66,11 @@ def _confirmation(settings: ConfirmConfig, seen: Foresight) -> str:
         short = "fit"
     else:
         short = "fewer seeds, then fewer finalists, where they are as slow as that"
+    folds = f" on {settings.folds} folds" if settings.folds > 1 else ""
     return (
         f"confirmation: {duration(seen.kept)} are kept for it; {settings.finalists} finalists and "
-        f"the baselines with {settings.seeds} seeds take {duration(seen.wanted)} at most: {short}"
+        f"the baselines with {settings.seeds} seeds{folds} take {duration(seen.wanted)} at most: "
+        f"{short}"
     )
 
 

@@ -8,7 +8,9 @@ CHECKPOINTS = "checkpoints"  # of a run folder: one folder a trial
 RESUMED = "resumed"  # status of a summary.json whose study goes on since
 MOST_SAID = 500  # characters of an error that are written down
 FORMAT = 2  # of trials.jsonl; raised when a reader must know the difference
-AGAIN = "@"  # stands in no name of a trial: `t0007@2` is t0007 trained again, for the second time
+# Stands in no name of a trial: `t0007@2` is t0007 trained again, for the second time, and
+# `t0007@2.1` the same on fold 1
+AGAIN = "@"
 
 Outcome = Literal["completed", "stopped", "failed", "infeasible", "interrupted"]
 
@@ -45,6 +47,7 @@ class TrialOutcome:
     worker: str = ""
     bracket: int = 0  # also the number of its first rung, and
     rungs: tuple[int, ...] = ()  # the epochs at which it waits, from that one on
+    fold: tuple[int, int] = (0, 1)  # of a confirmation: which split of the images, of how many
     reports: list[EpochReport] = field(default_factory=list)
     report_times: list[float] = field(default_factory=list)  # seconds since the study began
 

@@ -111,7 +111,8 @@ class RemoteRun:
         best = incumbent(trials, study.metric.name, study.metric.goal)
         wanted = [trial for trial in trials if trial.baseline and trial.eligible]
         wanted += [best] if best else []
-        wanted += [training for own in trainings(ledger).values() for training in own]
+        again = trainings(ledger)
+        wanted += again.all if again else []
         for trial in dict.fromkeys(trial.trial for trial in wanted):
             name = f"{CHECKPOINTS}/{trial}/{WEIGHTS}"
             try:

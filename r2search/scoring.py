@@ -16,9 +16,8 @@ from r2search.data.samples import Sample, SampleSet
 from r2search.models.unet import build_model
 from r2search.records import CHECKPOINTS, TrialOutcome
 from r2search.train.hardware import apply, detect, place_model
-from r2search.train.image_metrics import mean_of
 from r2search.train.inference import Predictor
-from r2search.train.metrics import BINS, LOGIT_RANGE, Tally, score, summarize
+from r2search.train.metrics import BINS, LOGIT_RANGE, Tally, mean_of, score, summarize
 from r2search.train.trainer import Metrics
 from r2search.weights import WEIGHTS, read_weights
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from r2search.config import Misuse, Study, hint
 from r2search.data import load, resolve
+from r2search.data.folds import require_folds
 from r2search.data.samples import SampleSet
 from r2search.finish import Trained, finish
 from r2search.interrupt import Interrupt
@@ -169,7 +170,7 @@ def _search(
             with ray_session(samples) as ref:
                 interrupt.arm()
                 show("calibrating")
-                slots = measure_slots(study, run_dir, ledger.past, shelf)
+                slots = measure_slots(study, run_dir, ledger.past, shelf, screen.note)
                 if not broken:
                     note_disk(study, samples, run_dir, slots, screen.note)
                 note_workers(study, ledger, slots, broken)
@@ -225,6 +226,8 @@ def prepare(study: Study) -> tuple[Study, SampleSet]:
             f"data.channels: {', '.join(sorted(wanted - {'grey'}))} was asked for, and the images "
             f"of the reader {samples.reader} are grey; --set data.channels=grey"
         )
+    if study.confirmation:
+        require_folds(samples, study.confirmation.folds)
     return study.model_copy(
         update={"fixed": study.fixed.model_copy(update={"data": data})}
     ), samples

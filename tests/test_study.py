@@ -74,6 +74,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tupl
     return run
 
 
+def test_more_folds_than_the_images_allow_are_refused_before_the_start() -> None:
+    with pytest.raises(Misuse, match=r"^confirm\.folds: 99 are too many for \d+ subjects"):
+        prepare(load_study("quick.yaml", {"confirm.folds": 99}))
+
+
 def test_a_search_that_breaks_goes_on_from_its_record(
     run: Callable[[int], tuple[Any, str]], tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ def confirmed(summary: Summary) -> Html:
         "confirmation",
         f"{name} of every training, and its mean",
         trainings_of(found, name),
-        "A ring is a training with its own seed; a dot their mean, with the 95 % interval over "
+        f"A ring is a training {_varied(found)}; a dot their mean, with the 95 % interval over "
         "images like these and seeds; a cross the value in the search, by which finalists were "
         "chosen. Networks are compared on the same images, which these intervals do not show.",
     )
@@ -47,6 +47,15 @@ def confirmed(summary: Summary) -> Html:
     return section("Confirmation", *parts)
 
 
+def _varied(found: Mapping[str, Any]) -> str:
+    folds = found.get("folds", 1)
+    if folds == 1:
+        return "with its own seed"
+    return (
+        f"with its own seed, on one of {folds} folds of the subjects, which differ in their images"
+    )
+
+
 def trainings_of(found: Mapping[str, Any], name: str) -> go.Figure:
     """Networks from best to worst, top to bottom."""
     networks = found["networks"]
@@ -55,7 +64,7 @@ def trainings_of(found: Mapping[str, Any], name: str) -> go.Figure:
     figure.add_scatter(
         x=[training["value"] for _, training in rows],
         y=[_label(label, networks) for label, _ in rows],
-        text=[f"seed {training['seed']}" for _, training in rows],
+        text=[_origin(training, found.get("folds", 1)) for _, training in rows],
         mode="markers",
         name="one training",
         marker={"color": INK, "size": 10, "symbol": "circle-open", "line": {"width": 1.5}},
@@ -111,6 +120,11 @@ def over_threshold(curve: Mapping[str, Any]) -> go.Figure:
     for level, dash in ((curve["chosen"], "solid"), (0.5, "dot")):
         figure.add_vline(x=level, line={"color": INK, "width": 1.5, "dash": dash})
     return figure
+
+
+def _origin(training: Mapping[str, Any], folds: int) -> str:
+    fold = f", fold {training['fold'] + 1} of {folds}" if folds > 1 else ""
+    return f"seed {training['seed']}{fold}"
 
 
 def _label(name: str, networks: Mapping[str, Any]) -> str:

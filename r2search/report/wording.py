@@ -150,6 +150,9 @@ def confirmation(summary: Summary) -> list[str]:
     count = len(chosen["trainings"])
     again = "once more with another seed" if count == 1 else f"{count} times with different seeds"
     mean = between({key: chosen[key] for key in ("mean", "low", "high")})
+    if found.get("folds", 1) > 1:
+        again += f" on {found['folds']} folds of the subjects"
+        mean = f"{mean} over {found['images']} images"
     lines = [f"Confirmed: trained {again}, its mean is {mean}."]
     lines += _why(found)
     if dropped:

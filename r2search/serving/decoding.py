@@ -66,7 +66,9 @@ def warm_up() -> None:
         if "AF_UNIX path too long" not in str(error):
             raise
         top = tempfile.gettempdir()
-        raise Misuse(f"TMPDIR={top}: too long a path for a socket; set TMPDIR to a shorter one") from None
+        raise Misuse(
+            f"TMPDIR={top}: too long a path for a socket; set TMPDIR to a shorter one"
+        ) from None
     process.join()
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from r2search.data.samples import Sample
-from r2search.train.metrics import classify
+from r2search.train.metrics import classify, mean_of
 
 BINS = 15  # of equal width, of a calibration (Guo et al. 2017, arXiv:1706.04599)
 FAR = 95.0  # percentile of the distances that counts as the largest
@@ -151,11 +151,6 @@ class ImageScorer:
             for pixels, predicted, observed in self.calibration.tolist()
             if pixels
         ]
-
-
-def mean_of(scores: list[Metrics]) -> Metrics:
-    """The mean of each metric over images, or classes; at least one."""
-    return {name: sum(each[name] for each in scores) / len(scores) for name in scores[0]}
 
 
 def calibration(view: View) -> NDArray[np.float64]:

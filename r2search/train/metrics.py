@@ -179,6 +179,11 @@ METRICS: dict[str, Callable[[Tally], float]] = {
 }
 
 
+def mean_of(scores: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each metric over images, or classes; at least one."""
+    return {name: sum(each[name] for each in scores) / len(scores) for name in scores[0]}
+
+
 def summarize(images: Iterable[tuple[Tally, ...]]) -> dict[str, float]:
     """Every metric of METRICS over at least one image, taken one by one; all values are finite.
 

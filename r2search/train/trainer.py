@@ -26,9 +26,8 @@ from r2search.train.hardware import (
     return_freed_memory,
     training_step,
 )
-from r2search.train.image_metrics import mean_of
 from r2search.train.inference import Ensemble, Predictor
-from r2search.train.metrics import Tally, score, summarize
+from r2search.train.metrics import Tally, mean_of, score, summarize
 from r2search.train.micro_batches import halved, is_out_of_memory, micro_batches
 from r2search.train.optim import Plateau, build_optimizer, lr_at
 

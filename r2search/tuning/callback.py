@@ -177,7 +177,8 @@ class StudyCallback(Callback):
         self._prune_checkpoints()  # a worker that was stopped may have written since
 
     def _start(self, config: dict[str, Any]) -> None:
-        self._ledger.start(trial=config["name"], **{key: config[key] for key in FACTS})
+        fold = {"fold": config["fold"]} if "fold" in config else {}  # of a confirmation
+        self._ledger.start(trial=config["name"], **{key: config[key] for key in FACTS}, **fold)
 
     def _note(self, name: str, text: str) -> None:
         log.warning("%s: %s", name, text)

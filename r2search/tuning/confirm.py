@@ -152,6 +152,7 @@ class RerunSearcher(Searcher):
             "name": rerun.name,
             "baseline": trial.baseline,
             "overrides": trial.overrides,
+            "fold": rerun.fold,
             "config": config.model_dump(mode="json"),
             "cost": plan.cost(),
             "planned_epochs": trial.planned_epochs,

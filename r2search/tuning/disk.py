@@ -32,7 +32,8 @@ def disk_needed(study: Study, planner: Callable[[TrialConfig], Plan], workers: i
     waiting = KEPT_STATES * STATE + 1 if study.early_terminate.type in WAITING else 0
     bundle, again = 1, 0
     if study.confirmation:  # the weights of every training
-        again = study.confirmation.seeds * (study.confirmation.finalists + len(baselines))
+        each = study.confirmation.seeds * study.confirmation.folds
+        again = each * (study.confirmation.finalists + len(baselines))
     weights = workers * running + KEPT_WAITING * waiting + KEPT_CHECKPOINTS + again + bundle
     return BYTES * (weights * largest + sum(baselines)) + RESERVE + ROOM
 

@@ -37,6 +37,7 @@ _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # data paths stay what they were
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing goes out to the network
+    "RAY_preload_python_modules": "r2search.tuning.startup",  # a worker starts sooner
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # trials.jsonl replaces them
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last result of a failed trial has none
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # launch decides what a signal means

@@ -225,6 +225,7 @@ def apply(trials: dict[str, TrialOutcome], event: dict[str, Any]) -> None:
     if kind == "trial":
         facts = {key: event[key] for key in _TRIAL_FACTS}
         facts |= {"bracket": event.get("bracket", 0), "rungs": tuple(event.get("rungs", ()))}
+        facts |= {"fold": tuple(event["fold"])} if "fold" in event else {}
         trials[event["trial"]] = TrialOutcome(**facts, started=t)
     elif kind == "report":
         facts = {key: event[key] for key in ("epoch", "metrics", "pixels", "seconds")}

@@ -80,9 +80,9 @@ def _wanted(study: Study, plans: Sequence[Plan], baselines: Mapping[str, Plan]) 
     if settings is None:
         return 0.0
     longest = max((plan.epochs * plan.epoch_seconds for plan in plans), default=0.0)
-    own = settings.finalists * settings.seeds * longest
+    each = settings.seeds * settings.folds
     their = sum(plan.epochs * plan.epoch_seconds for plan in baselines.values())
-    return own + (settings.seeds - 1) * their
+    return settings.finalists * each * longest + (each - 1) * their
 
 
 def _shares(study: Study, longest: int, pace: float = 1.0) -> list[tuple[int, float]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from r2search.config import Study
+from r2search.data.folds import OWN, Fold
 from r2search.records import AGAIN, TrialOutcome
 from r2search.selection import eligible, ranking
 from r2search.tuning.events import Ledger
@@ -22,10 +23,11 @@ class Rerun:
     trial: str
     number: int  # counts from 1
     seconds: float  # that it will take, expected
+    fold: Fold = OWN
 
     @property
     def name(self) -> str:
-        return f"{self.trial}{AGAIN}{self.number}"
+        return f"{self.trial}{AGAIN}{self.number}" + (f".{self.fold[0]}" if self.fold[0] else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Reruns:
     baselines: tuple[str, ...]
     queue: tuple[Rerun, ...]
     dropped: tuple[str, ...] = ()  # in words
+    folds: int = 1
 
 
 def plan_reruns(
@@ -53,9 +56,9 @@ def plan_reruns(
 ) -> Reruns:
     """The confirmation of a study whose search is over, in so many seconds.
 
-    Seeds are dropped first, of baselines and finalists in turn, then finalists, the worst first;
-    what is left is at least one training of every network, or nothing. `share`: images to be
-    scored at the end, in validation splits.
+    Seeds are dropped first, of baselines and finalists in turn, then folds, then finalists, the
+    worst first; what is left is at least one training of every network, or nothing. `share`: images
+    to be scored at the end, in validation splits.
     """
     assert study.confirm is not None
     name, goal = study.metric.name, study.metric.goal
@@ -69,27 +72,34 @@ def plan_reruns(
         if trial.baseline
     ]
     wanted = study.confirm.seeds
-    for count, own, their in _fewer(len(finalists), wanted) if finalists else ():
-        queue = _queue(finalists[:count], own) + _queue(baselines, their)
+    every = study.confirm.folds
+    for count, own, their, folds in _fewer(len(finalists), wanted, every) if finalists else ():
+        queue = _queue(finalists[:count], own, folds) + _queue(baselines, their, folds)
         queue.sort(key=lambda rerun: (rerun.number, -rerun.seconds, rerun.name))
-        scored = [*finalists[:count] * own, *baselines * their]
+        scored = [*finalists[:count] * own, *baselines * their] * folds
         if _makespan(queue, workers) + sum(n.scoring for n in scored) / workers <= seconds:
             return Reruns(
                 tuple(network.trial for network in finalists[:count]),
                 tuple(network.trial for network in baselines),
                 tuple(queue),
-                tuple(_dropped(len(finalists), count, wanted, own, their if baselines else own)),
+                tuple(
+                    _dropped(len(finalists), count, wanted, own, their if baselines else own)
+                    + ([f"{every} folds were left out"] if folds < every else [])
+                ),
+                folds,
             )
     reason = "no time for one training of each" if finalists else "no trial to be trained again"
     return Reruns((), (), (), (reason,))
 
 
-def _fewer(finalists: int, seeds: int) -> list[tuple[int, int, int]]:
-    """Finalists, their seeds and those of the baselines: from all that is wanted to the least."""
-    steps = [(finalists, seeds, seeds)]
+def _fewer(finalists: int, seeds: int, folds: int) -> list[tuple[int, int, int, int]]:
+    """Finalists, their seeds, those of the baselines, and folds: from all that is wanted to the
+    least.
+    """
+    steps = [(finalists, seeds, seeds, folds)]
     for fewer in range(seeds - 1, 0, -1):
-        steps += [(finalists, fewer + 1, fewer), (finalists, fewer, fewer)]
-    return [*steps, *((count, 1, 1) for count in range(finalists - 1, 0, -1))]
+        steps += [(finalists, fewer + 1, fewer, folds), (finalists, fewer, fewer, folds)]
+    return [*steps, *((count, 1, 1, 1) for count in range(finalists, 0, -1))]
 
 
 def _dropped(all_finalists: int, kept: int, seeds: int, own: int, their: int) -> list[str]:
@@ -103,11 +113,13 @@ def _dropped(all_finalists: int, kept: int, seeds: int, own: int, their: int) ->
     return said
 
 
-def _queue(networks: Sequence[Network], seeds: int) -> list[Rerun]:
+def _queue(networks: Sequence[Network], seeds: int, folds: int) -> list[Rerun]:
+    """What is done already is on the split of the study, fold 0."""
     return [
-        Rerun(network.trial, number, network.seconds)
+        Rerun(network.trial, number, network.seconds, (fold, folds))
         for network in networks
-        for number in range(1, seeds - network.done + 1)
+        for fold in range(folds)
+        for number in range(1, seeds + 1 - (0 if fold else network.done))
     ]
 
 
@@ -137,8 +149,15 @@ def _makespan(queue: Sequence[Rerun], workers: int) -> float:
     return max(free)
 
 
+def planned_by(ledger: Ledger) -> list[Rerun]:
+    """What is to be trained by the plan in the record."""
+    return [
+        Rerun(**facts | {"fold": tuple(facts.get("fold", OWN))})
+        for facts in (ledger.plan or {}).get("queue", ())
+    ]
+
+
 def queue_of(ledger: Ledger) -> list[Rerun]:
-    """What is still to be trained, by the plan in the record."""
-    planned = [Rerun(**facts) for facts in (ledger.plan or {}).get("queue", ())]
+    """What of it is still to be trained."""
     done = {name for name, training in ledger.confirmed.items() if training.outcome}
-    return [rerun for rerun in planned if rerun.name not in done]
+    return [rerun for rerun in planned_by(ledger) if rerun.name not in done]

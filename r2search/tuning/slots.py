@@ -1,7 +1,8 @@
 """The workers of a study, measured: how many, what one of them can compute, what it can hold."""
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from r2search.train.hardware import detect, measure_rate
 from r2search.tuning.preflight import check_nodes
 from r2search.tuning.resources import Room, Workers, plan_room, plan_workers, totals
 from r2search.tuning.shelf import Shelf
+
+WAIT_S = 60.0  # for a measurement of some seconds; then something is in its way
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,17 +38,23 @@ def measure_slots(
     run_dir: Path,
     past: Sequence[Mapping[str, Any]] = (),
     shelf: Shelf | None = None,
+    note: Callable[[str], None] = log.warning,
 ) -> Slots:
     """The workers of a study that begins, or that goes on after the events `past`.
 
-    Of a cluster, all nodes are looked at first: Misuse names what is wrong with them.
+    Of a cluster, all nodes are looked at first: Misuse names what is wrong with them. Where others
+    have all of its processors it waits for some, and says so by `note`.
     """
     if os.environ.get("RAY_ADDRESS"):
         check_nodes(run_dir, shelf.storage if shelf else None)
-    return find_slots(study, past)
+    return find_slots(study, past, note)
 
 
-def find_slots(study: Study, past: Sequence[Mapping[str, Any]] = ()) -> Slots:
+def find_slots(
+    study: Study,
+    past: Sequence[Mapping[str, Any]] = (),
+    note: Callable[[str], None] = log.warning,
+) -> Slots:
     """Plan the workers and measure one of them, in a process like theirs.
 
     What `past` tells of the same place is not measured again: the study goes on some seconds
@@ -56,7 +67,13 @@ def find_slots(study: Study, past: Sequence[Mapping[str, Any]] = ()) -> Slots:
     measured = next((facts for facts in reversed(known) if facts["where"] == where), None)
     if measured is None:
         probe = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus)(_measure)
-        found: dict[str, Any] = ray.get(probe.remote(study.fixed, workers.threads))
+        asked = probe.remote(study.fixed, workers.threads)
+        if not ray.wait([asked], timeout=WAIT_S)[0]:
+            what = f"{workers.threads} CPUs" + (f" and {workers.gpus:g} GPUs" * bool(workers.gpus))
+            note(
+                f"no worker has answered for {WAIT_S:.0f} s; the study waits for {what} to be free"
+            )
+        found: dict[str, Any] = ray.get(asked)
         measured = {"where": where, **found}
     memory = totals(nodes)["memory"]
     room = plan_room(study.resources, workers, memory, measured["gpu_memory"], measured["dtype"])

@@ -16,6 +16,7 @@ import torch
 from ray import tune
 
 from r2search.config import TrialConfig
+from r2search.data.folds import OWN, Fold, folded
 from r2search.data.samples import SampleSet
 from r2search.records import CHECKPOINTS, MOST_SAID, EpochReport, Outcome
 from r2search.scratch import shared_scratch
@@ -133,6 +134,7 @@ class NetworkTrainable(tune.Trainable):
         self._name: str = config["name"]
         self._planned: int = config["planned_epochs"]
         self._until: int = config["until_epoch"]  # it waits there, or is done
+        self._fold: Fold = tuple(config.get("fold", OWN))
         self._trainer = None
         self._reports, self._unheard = [], []
         self._setup: dict[str, float] = {}
@@ -163,6 +165,7 @@ class NetworkTrainable(tune.Trainable):
         if self._trainer is None:
             saved = self._checkpoints.load()
             self._trainer = self._build()
+            gc.enable()  # `startup` has it off: all is imported now
             if saved is not None:
                 self._trainer.restore(saved.training)
                 self._reports = saved.reports
@@ -185,7 +188,8 @@ class NetworkTrainable(tune.Trainable):
         hardware = detect(trial.train, threads=self.shared.threads)
         apply(hardware)
         micro_batch = self._config.get("micro_batch")
-        make = partial(Trainer, trial, self._samples, horizon=self._planned, hardware=hardware)
+        samples = folded(self._samples, self._fold)
+        make = partial(Trainer, trial, samples, horizon=self._planned, hardware=hardware)
         try:
             return make(micro_batch=micro_batch)
         except (MemoryError, RuntimeError) as error:
@@ -233,6 +237,8 @@ class NetworkTrainable(tune.Trainable):
             self._checkpoints.flush()
         else:
             return
+        if self._fold[0]:
+            return  # it was trained on the image that is shown
         run_dir = self.shared.checkpoints_dir.parent
         try:
             predict(run_dir, self._name, report.epoch, trainer.predictor, self._samples.val)

@@ -441,6 +441,21 @@ def test_a_report_tells_how_the_incumbent_was_confirmed(
     )
 
 
+def test_folds_are_told(
+    tmp_path: Path, confirmed: dict[str, Any], trials: list[TrialOutcome]
+) -> None:
+    found = confirmed["confirmed"]
+    found |= {"folds": 3, "images": 16}
+    for row in found["networks"].values():
+        row["trainings"] = [t | {"fold": f} for f, t in enumerate(row["trainings"])]
+    page = write(tmp_path, confirmed, trials)
+    assert (
+        "Confirmed: trained 3 times with different seeds on 3 folds of the subjects, "
+        "its mean is 0.780 (0.750 to 0.810) over 16 images." in page.text
+    )
+    assert "seed 2, fold 2 of 3" in page.source
+
+
 def test_a_study_that_is_not_confirmed_says_why(
     tmp_path: Path, summary: dict[str, Any], trials: list[TrialOutcome], page: Page
 ) -> None:

@@ -21,7 +21,6 @@ from r2search.train.image_metrics import (
     ImageScorer,
     View,
     image_scores,
-    mean_of,
     surface_distances,
 )
 
@@ -246,7 +245,3 @@ def test_a_reliability_curve_adds_all_images() -> None:
         {"pixels": 1600.0, "predicted": 0.5, "observed": 100 / 1600},
         {"pixels": 100.0, "predicted": 1.0, "observed": 1.0},
     ]
-
-
-def test_means_weigh_images_alike() -> None:
-    assert mean_of([{"a": 1.0}, {"a": 2.0}]) == {"a": 1.5}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from r2search.train.metrics import BINS, METRICS, Counts, Tally, classify, score, summarize
+from r2search.train.metrics import BINS, METRICS, Counts, Tally, classify, mean_of, score, summarize
 
 Probability = NDArray[np.float32]
 
@@ -249,3 +249,7 @@ def test_metrics_of_any_classes_are_finite_and_between_0_and_1(classes: int, see
     )
     assert len(metrics) == len(METRICS) * (classes + 1)
     assert all(math.isfinite(value) and 0 <= value <= 1 for value in metrics.values())
+
+
+def test_means_weigh_images_alike() -> None:
+    assert mean_of([{"a": 1.0}, {"a": 2.0}]) == {"a": 1.5}

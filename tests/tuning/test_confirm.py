@@ -175,7 +175,7 @@ def test_a_finalist_without_a_whole_training_leaves_the_study_unconfirmed(
     for name in list(ledger.confirmed):
         if name.startswith("t"):
             del ledger.confirmed[name]
-    assert trainings(ledger) == {}
+    assert trainings(ledger) is None
     found = decide(confirmed.study, confirmed.samples, confirmed.folder, ledger)
     assert found is not None
     assert found.confirmed == {
@@ -222,6 +222,71 @@ def test_the_test_split_is_opened_once_for_all_networks(confirmed: Confirmed) ->
         for folder in (confirmed.folder / "checkpoints").iterdir():
             if (folder / "away").exists():
                 (folder / "away").rename(folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def over_folds(
+    make_study: MakeStudy, noise: SampleSet, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Confirmed]:
+    """A study with one finalist, confirmed on four folds."""
+    folder = tmp_path_factory.mktemp("folds") / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    study = make_study({"confirm.finalists": 1, "confirm.seeds": 1, "confirm.folds": 4}, SPACE)
+    ledger = Ledger(folder / "trials.jsonl")
+    with ray_session(noise) as ref:
+        given = study, noise, ref, SLOTS, folder, ledger, lambda: None, lambda: False
+        search(*given)
+        confirm(*given)
+    yield Confirmed(study, noise, folder, ledger, ledger)
+    ledger.close()
+
+
+def test_every_fold_validates_on_subjects_that_it_did_not_train_on(over_folds: Confirmed) -> None:
+    ledger, plan = over_folds.ledger, over_folds.ledger.plan
+    assert plan is not None
+    (finalist,) = plan["finalists"]
+    assert {name: t.fold for name, t in ledger.confirmed.items()} == {
+        f"{finalist}@1": (0, 4),
+        **{f"{t}@1.{k}": (k, 4) for t in (finalist, "steady") for k in (1, 2, 3)},
+    }
+    found = over_folds.decide().confirmed
+    assert found is not None
+    assert (found["folds"], found["images"], found["dropped"]) == (4, 4, [])
+    for row in found["networks"].values():
+        assert [training["fold"] for training in row["trainings"]] == [0, 1, 2, 3]
+        # One image a fold: what a worker found there is what the network says of it afterwards.
+        values = [training["value"] for training in row["trainings"]]
+        assert row["mean"] == pytest.approx(sum(values) / 4, abs=1e-6)
+        assert len(set(values)) == 4
+
+
+def test_of_all_folds_only_the_split_of_the_study_is_exported_and_tested(
+    over_folds: Confirmed,
+) -> None:
+    decision = over_folds.decide()
+    assert decision.best.fold[0] == 0
+    assert {one.fold[0] for own in decision.networks.values() for one in own} == {0}
+    assert {trial: len(own) for trial, own in decision.networks.items()} == {
+        "steady": 1,
+        decision.chosen: 1,
+    } | {trial: 1 for trial in over_folds.ledger.plan["finalists"]}  # type: ignore[index]
+
+
+def test_without_a_whole_round_of_each_the_split_of_the_study_decides(
+    over_folds: Confirmed,
+) -> None:
+    ledger = Ledger(over_folds.folder / "trials.jsonl")
+    ledger.close()
+    del ledger.confirmed["steady@1.2"]
+    given = over_folds.study, over_folds.samples, over_folds.folder, ledger
+    found = decide(*given)
+    assert found is not None
+    assert found.confirmed is not None
+    assert (found.confirmed["folds"], found.confirmed["images"]) == (1, 1)
+    assert found.confirmed["dropped"] == [
+        "no time was left for steady@1.2",
+        "not every network came through all folds, so that the study's split decides",
+    ]
 
 
 class Rerunning:

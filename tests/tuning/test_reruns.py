@@ -106,6 +106,28 @@ def test_seeds_are_dropped_before_finalists(
         assert wanted in (said, ...)
 
 
+FOLDS = {"confirm.finalists": 1, "confirm.seeds": 2, "confirm.folds": 3}
+
+
+def test_folds_are_trained_round_by_round() -> None:
+    reruns = plan_reruns(load_study("quick.yaml", FOLDS), TRIALS, 1, 1e6, 0.0)
+    assert reruns.folds == 3
+    assert names(reruns) == (
+        "B1@1 B1@1.1 B1@1.2 t5@1 t5@1.1 t5@1.2 B1@2.1 B1@2.2 t5@2 t5@2.1 t5@2.2".split()
+    )
+    assert {rerun.name: rerun.fold for rerun in reruns.queue}["t5@2.1"] == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("trainings", "queued", "folds"), [(11, 11, 3), (5, 5, 3), (4.9, 1, 1), (0.9, 0, 1)]
+)
+def test_folds_are_dropped_after_seeds(trainings: float, queued: int, folds: int) -> None:
+    study, seconds = load_study("quick.yaml", FOLDS), trainings * EACH + 1e-6
+    reruns = plan_reruns(study, TRIALS, 1, seconds, 0.0)
+    assert (len(reruns.queue), reruns.folds) == (queued, folds)
+    assert ("3 folds were left out" in reruns.dropped) == (queued == 1)
+
+
 def test_workers_share_the_trainings(plan: Callable[..., Reruns]) -> None:
     assert len(plan(6 * EACH + 1e-6, workers=2).queue) == 11  # six after one another
     assert len(plan(5.9 * EACH, workers=2).queue) == 10

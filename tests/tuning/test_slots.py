@@ -1,9 +1,11 @@
 """The workers of a study, measured once for a machine."""
 
+import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 import pytest
+import ray
 
 from r2search.config import Study
 from r2search.data.samples import SampleSet
@@ -49,6 +51,21 @@ def test_of_several_measurements_the_last_of_this_place_counts(
         )
     ]
     assert find_slots(study, past).rate == Rate(2.0, 2.0)
+
+
+def test_a_study_says_that_it_waits_for_processors(
+    measured: tuple[Study, Slots], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, slots = measured
+    everything = int(ray.cluster_resources()["CPU"])
+    taken = ray.remote(num_cpus=everything)(time.sleep).remote(3)
+    monkeypatch.setattr("r2search.tuning.slots.WAIT_S", 1.0)
+    told: list[str] = []
+    again = find_slots(study, [], told.append)
+    ray.get(taken)
+    assert again.workers == slots.workers
+    cpus = slots.workers.threads
+    assert told == [f"no worker has answered for 1 s; the study waits for {cpus} CPUs to be free"]
 
 
 def test_elsewhere_a_worker_is_measured_anew(measured: tuple[Study, Slots]) -> None:
