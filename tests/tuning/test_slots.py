@@ -58,7 +58,7 @@ def test_a_study_says_that_it_waits_for_processors(
 ) -> None:
     study, slots = measured
     everything = int(ray.cluster_resources()["CPU"])
-    taken = ray.remote(num_cpus=everything)(time.sleep).remote(3)
+    taken = ray.remote(num_cpus=everything)(lambda: time.sleep(3)).remote()
     monkeypatch.setattr("r2search.tuning.slots.WAIT_S", 1.0)
     told: list[str] = []
     again = find_slots(study, [], told.append)
