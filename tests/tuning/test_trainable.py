@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 
 from r2search.config import TrialConfig
@@ -329,3 +330,18 @@ def test_the_first_epoch_tells_how_long_the_switch_took(shared: Shared) -> None:
     assert "setup" not in second
     trainable.reset_config(proposal("t0002"))
     assert trainable.step()["report"]["seconds"]["setup"] > 0
+
+
+def test_the_collector_of_garbage_is_off_until_a_worker_has_its_first_network(
+    shared: Shared,
+) -> None:
+    enabled = ray.remote(num_cpus=0)(lambda: gc.isenabled())
+    assert not ray.get(enabled.remote())  # in a process of Ray
+    trainable = begin(shared)
+    gc.disable()
+    try:
+        trainable.step()
+        assert gc.isenabled()
+    finally:
+        gc.enable()
+        trainable.cleanup()
