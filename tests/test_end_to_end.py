@@ -281,24 +281,19 @@ def test_the_report_is_drawn_by_a_browser_without_a_network(tiny: Run, tmp_path:
     if browser is None:
         pytest.skip("there is no chromium to open the report in")
     picture = tmp_path / "report.png"
-    subprocess.run(
-        [
-            browser,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--virtual-time-budget=10000",
-            "--window-size=1200,2400",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            f"--screenshot={picture}",
-            (tiny.folder / "report.html").as_uri(),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
+
+    def browse(*flags: str) -> str:
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000"]
+        command += ["--window-size=1200,2400", f"--user-data-dir={tmp_path / 'profile'}", *flags]
+        command.append((tiny.folder / "report.html").as_uri())
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=120
+        ).stdout
+
+    page = browse("--dump-dom")
+    assert len(re.findall('class="plot[ "]', page)) == page.count("data-drawn=") > 5
+    browse(f"--screenshot={picture}")
     with Image.open(picture) as opened:
         pixels = np.asarray(opened.convert("RGB"))
     assert pixels.shape[:2] == (2400, 1200)
