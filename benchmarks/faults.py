@@ -80,7 +80,10 @@ def live(process: subprocess.Popen[bytes], record: Path, seconds: float) -> floa
 
 
 def kill_workers(record: Path, kills: int, rng: random.Random) -> list[float]:
-    """Kill workers whose trials have reported; how soon each of these trials trained again."""
+    """Kill workers whose trials have reported; how soon each of these trials trained again.
+
+    A trial whose last report was under way when it was killed may have ended by that: no figure.
+    """
     found = []
     for _ in range(kills):
         time.sleep(rng.uniform(*WORKER_S))
@@ -92,9 +95,10 @@ def kill_workers(record: Path, kills: int, rng: random.Random) -> list[float]:
         killed = time.time()
         while time.time() - killed < WAIT_S:
             now = next(t for t in read_trials(record) if t.trial == trial.trial)
-            if len(now.reports) > len(trial.reports):
-                took = now.reports[len(trial.reports)].seconds
+            if now.worker != trial.worker:  # else it had told of an epoch just before
+                took = now.reports[-1].seconds
                 found.append(max(0.0, time.time() - killed - took["train"] - took["validate"]))
+            if now.worker != trial.worker or now.outcome is not None:
                 break
             time.sleep(0.05)
         else:
