@@ -77,7 +77,7 @@ def test_an_unknown_key_of_the_budget_is_answered_with_the_nearest(tmp_path: Pat
 def test_an_unknown_key_of_confirm_is_answered_with_the_nearest(tmp_path: Path) -> None:
     assert complaint(tmp_path, "name: s\nconfirm: {sedes: 3}\n") == (
         "s.yaml:2: confirm.sedes: unknown key (value 3); "
-        "did you mean 'seeds'? known: finalists, seeds, share"
+        "did you mean 'seeds'? known: finalists, folds, seeds, share"
     )
 
 

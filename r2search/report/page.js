@@ -24,30 +24,23 @@ function draw(plot, dark = night.matches) {
   });
 }
 
-// A page of many figures opens at once when those in view are drawn first, the uppermost before the
-// others, and the screen shows each before the next is drawn. The rest follow one by one: whoever
-// searches, saves or photographs the page has all of them.
-const REST_MS = 1000; // after the page was loaded
-const asked = new Set();
+// A page of many figures opens at once when each is drawn only when it comes into view; of several
+// in view the uppermost first, and the screen shows it before the next is drawn.
 let queue = Promise.resolve();
-// A page that is not shown has no frames.
-const shown = () => new Promise(done => { requestAnimationFrame(done); setTimeout(done, 100); });
-function ask(plot) {
-  if (asked.has(plot)) return queue;
-  asked.add(plot);
-  return queue = queue.then(() => draw(plot)).then(shown);
-}
+const ask = plot => {
+  queue = queue.then(() => draw(plot)).then(() => framed && new Promise(requestAnimationFrame));
+};
+let framed = false; // told what is in view, which it is with the first frame
 const watcher = new IntersectionObserver(seen => {
+  framed = true;
   for (const {target} of seen.filter(entry => entry.isIntersecting)) {
     watcher.unobserve(target);
     ask(target);
   }
 }, {rootMargin: "300px"});
 plots.forEach(plot => watcher.observe(plot));
-async function drawRest() {
-  for (const plot of plots) await ask(plot);
-}
-addEventListener("load", () => setTimeout(drawRest, REST_MS));
+// What photographs a page without showing it (a headless browser) gives it no frame: draw all.
+addEventListener("load", () => setTimeout(() => framed || plots.forEach(ask), 3000));
 night.addEventListener("change", () =>
   plots.filter(plot => plot.dataset.drawn).forEach(plot => draw(plot)));
 addEventListener("beforeprint", () => plots.forEach(plot => draw(plot, false)));

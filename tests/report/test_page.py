@@ -90,14 +90,6 @@ def test_every_figure_is_drawn_and_its_title_says_what_it_shows(browser: Any, re
     shown.page.close()
 
 
-def test_figures_out_of_view_follow_by_themselves(browser: Any, report: Path) -> None:
-    page = opened(browser, report).page
-    page.locator(".plot").last.locator("xpath=self::*[@data-drawn]").wait_for(state="attached")
-    assert page.locator(".plot:not([data-drawn])").count() == 0
-    assert page.evaluate("scrollY") == 0
-    page.close()
-
-
 def test_brushing_an_axis_leaves_its_trials_in_the_table(browser: Any, report: Path) -> None:
     shown = opened(browser, report)
     page = shown.page
