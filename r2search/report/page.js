@@ -26,21 +26,27 @@ function draw(plot, dark = night.matches) {
 
 // A page of many figures opens at once when each is drawn only when it comes into view; of several
 // in view the uppermost first, and the screen shows it before the next is drawn.
+const asked = new Set();
 let queue = Promise.resolve();
-const ask = plot => {
-  queue = queue.then(() => draw(plot)).then(() => framed && new Promise(requestAnimationFrame));
-};
-let framed = false; // told what is in view, which it is with the first frame
+// A page that is not shown (a headless browser photographs it) may have no frame.
+const frame = () => new Promise(done => { requestAnimationFrame(done); setTimeout(done, 100); });
+function ask(plot) {
+  if (!asked.has(plot)) queue = queue.then(() => draw(plot)).then(frame);
+  asked.add(plot);
+  return queue;
+}
 const watcher = new IntersectionObserver(seen => {
-  framed = true;
   for (const {target} of seen.filter(entry => entry.isIntersecting)) {
     watcher.unobserve(target);
     ask(target);
   }
 }, {rootMargin: "300px"});
 plots.forEach(plot => watcher.observe(plot));
-// What photographs a page without showing it (a headless browser) gives it no frame: draw all.
-addEventListener("load", () => setTimeout(() => framed || plots.forEach(ask), 3000));
+// All others follow, one by one, so that whoever photographs or saves the whole page has them.
+const REST_MS = 4000; // after the page was loaded
+addEventListener("load", () => setTimeout(async () => {
+  for (const plot of plots) await ask(plot);
+}, REST_MS));
 night.addEventListener("change", () =>
   plots.filter(plot => plot.dataset.drawn).forEach(plot => draw(plot)));
 addEventListener("beforeprint", () => plots.forEach(plot => draw(plot, false)));
