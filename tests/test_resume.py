@@ -82,7 +82,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class Killed:
-    """A study whose driver was killed four times and left at once a fifth, and then completed."""
+    """A study that was killed three times, left at once, interrupted, and then completed."""
 
     folder: Path
     refused: str  # what a second driver said, while the first one worked
@@ -98,17 +98,14 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     log, other = folder.with_suffix(".log"), folder.with_suffix(".other")
     record, moments = folder / "trials.jsonl", random.Random(0)
     arguments, refused = f"{STUDY} --out={folder}", ""
-    for session in ("two drivers", "killed", "killed again", "stopped twice", "torn"):
+    for session in ("two drivers", "killed", "killed again", "stopped twice", "interrupted"):
         process, before = start(arguments, log), reports_in(record)
         wait_for(process, log, lambda least=before + 2: reports_in(record) >= least)  # type: ignore[misc]
         if session == "two drivers":
             process.send_signal(signal.SIGSTOP)  # so that the study does not end meanwhile
             assert start(f"--resume {folder}", other).wait(timeout=120) == 2, other.read_text()
             refused = other.read_text()
-        if session == "torn":
-            wait_for(process, log, lambda: states_in(folder))
-        else:
-            time.sleep(moments.uniform(0, 0.5))
+        time.sleep(moments.uniform(0, 0.5))
         if session == "stopped twice":
             family = started_by(process.pid)
             process.send_signal(signal.SIGINT)
@@ -117,11 +114,13 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
             told = time.monotonic()
             left = process.wait(timeout=60)
             left_s = time.monotonic() - told
+        elif session == "interrupted":  # which saves the states of the trials that then go on
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 128 + signal.SIGINT, log.read_text()
+            tear_newest_states(folder)
         else:
             process.kill()
             process.wait()
-        if session == "torn":
-            tear_newest_states(folder)
         # The next one, which is stopped twice, has W&B's process beside Ray's.
         seen = "offline" if session == "killed again" else "disabled"
         arguments = f"--resume {folder} --wandb {seen}"
