@@ -1,10 +1,12 @@
 """Optimizers and learning rates over time."""
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -13,10 +15,26 @@ from r2search.config import TrainConfig
 PLATEAU_FACTOR = 0.5
 PLATEAU_PATIENCE = 3  # epochs without a better score before the rate falls
 
+
+def _eager(kind: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
+    """`kind` without what torch wraps round its methods for `torch.compile`.
+
+    The wrappers import torch's compiler at the first call, which takes a worker longer than to make
+    its network and the first step (docs/experiments.md). A step of ours is never compiled.
+    """
+    wrapped = "add_param_group", "load_state_dict", "state_dict", "zero_grad"
+    bare = {name: inspect.unwrap(getattr(kind, name)) for name in wrapped}
+    bare["step"] = torch.no_grad()(inspect.unwrap(kind.step))  # type: ignore[attr-defined]
+    made: Callable[..., Optimizer] = type(kind.__name__, (kind,), bare)  # type: ignore[arg-type]
+    return made
+
+
+_Adam, _AdamW, _SGD = map(_eager, (Adam, AdamW, SGD))
+
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], float], Optimizer]] = {
-    "adam": lambda groups, lr: Adam(groups, lr=lr, fused=True),
-    "adamw": lambda groups, lr: AdamW(groups, lr=lr, fused=True),
-    "sgd": lambda groups, lr: SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=True),
+    "adam": lambda groups, lr: _Adam(groups, lr=lr, fused=True),
+    "adamw": lambda groups, lr: _AdamW(groups, lr=lr, fused=True),
+    "sgd": lambda groups, lr: _SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=True),
 }
 
 

@@ -1,12 +1,14 @@
 """Optimizers, learning rates over time, and the plateau rule."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.optim import SGD, Adam, AdamW
 
 from r2search.config import TrainConfig
 from r2search.train.optim import OPTIMIZERS, Plateau, build_optimizer, lr_at
@@ -90,3 +92,30 @@ def test_only_kernels_are_decayed() -> None:
     }
     found = {name: decay[id(p)] for name, p in model.named_parameters()}
     assert found == {"0.weight": 0.1, "0.bias": 0, "1.weight": 0, "1.bias": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("adam", lambda groups, lr: Adam(groups, lr=lr)),
+        ("adamw", lambda groups, lr: AdamW(groups, lr=lr)),
+        ("sgd", lambda groups, lr: SGD(groups, lr=lr, momentum=0.9, nesterov=True)),
+    ],
+)
+def test_steps_are_those_of_torchs_own_optimizer(name: str, own: Any) -> None:
+    """Which calls the same kernels in another way: fused ones round otherwise."""
+    config = TrainConfig.model_validate({"optimizer": name, "lr": 0.05, "weight_decay": 0.1})
+    models = [nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten()) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    ours = build_optimizer(models[0], config)
+    decay = config.weight_decay
+    weight, bias = models[1].parameters()
+    groups = [{"params": [weight], "weight_decay": decay}, {"params": [bias], "weight_decay": 0.0}]
+    images = torch.randn(4, 2, 5, 5)
+    for model, optimizer in zip(models, (ours, own(groups, config.lr)), strict=True):
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(images).square().mean().backward()
+            optimizer.step()
+    for mine, theirs in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(mine, theirs)

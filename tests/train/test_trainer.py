@@ -2,9 +2,12 @@
 
 import json
 import math
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,6 +102,20 @@ def test_network_learns_and_reports_every_metric(samples: SampleSet) -> None:
     seconds = reports[0].seconds
     assert set(seconds) == {"train", "feed", "validate"}
     assert 0 < seconds["feed"] < seconds["train"]
+
+
+def test_a_training_loads_no_compiler() -> None:
+    """In a worker that starts, torch's takes longer than the first step; nothing is compiled."""
+    code = (
+        "import sys\n"
+        "import test_trainer as made\n"
+        "training = made.trainer(made.tiny(), made.split(made.sample))\n"
+        "training.run_epoch()\n"
+        "training.restore(training.state())\n"
+        "training.run_epoch()\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
 
 
 def test_computing_blocks_again_for_backward_changes_no_report(samples: SampleSet) -> None:
