@@ -27,7 +27,7 @@ from r2search.train.hardware import (
     training_step,
 )
 from r2search.train.inference import Ensemble, Predictor
-from r2search.train.metrics import Tally, mean_of, score, summarize
+from r2search.train.metrics import Tally, classify, mean_of, score, summarize
 from r2search.train.micro_batches import halved, is_out_of_memory, micro_batches
 from r2search.train.optim import Plateau, build_optimizer, lr_at
 
@@ -116,6 +116,8 @@ class Trainer:
         self.epoch = 0  # finished ones
         self.micro_batch = micro_batch
         self.notes: list[str] = []
+        # (H, W) of class indices: what the last epoch says of the first validation image
+        self.first_mask: NDArray[np.uint8] | None = None
         self._may_halve = may_halve
         self._config = config
         self._val = samples.val
@@ -203,7 +205,7 @@ class Trainer:
             trained = self._train(tick)
         start = time.perf_counter()
         try:
-            validated, _ = evaluate(self.predictor, _ticking(self._val, tick))
+            validated, _ = evaluate(self.predictor, _ticking(self._val, tick), self._keep_first)
         except FloatingPointError as error:
             raise FloatingPointError(
                 f"epoch {self.epoch + 1}, validation: {error}; trial fails and gets no score"
@@ -218,6 +220,12 @@ class Trainer:
             pixels=done.pixels,
             seconds=done.seconds | {"validate": time.perf_counter() - start},
         )
+
+    def _keep_first(self, sample: Sample, probability: NDArray[np.float32]) -> Metrics:
+        """No further metrics; the mask of the first image is kept, for whoever wants to see it."""
+        if sample is self._val[0]:
+            self.first_mask = classify(probability, self._config.inference.threshold)
+        return {}
 
     def _train(self, tick: Callable[[], None]) -> Metrics:
         """The steps of an epoch that are still to be done; metrics of all its steps."""

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from r2search.data.samples import Sample
-from r2search.train.inference import Predictor
-from r2search.train.metrics import classify
 
 PREDICTIONS = "predictions"
 EDGE = 512  # pixels of the longer side, at most
@@ -45,16 +43,11 @@ def begin_predictions(run_dir: Path, sample: Sample, names: Sequence[str]) -> No
     os.replace(draft, folder / _REFERENCE)
 
 
-def predict(
-    run_dir: Path, trial: str, epoch: int, predictor: Predictor, samples: Sequence[Sample]
-) -> None:
-    """Write what the network predicts now of the first of the validation samples."""
+def keep_prediction(run_dir: Path, trial: str, epoch: int, mask: NDArray[np.uint8]) -> None:
+    """Write the mask (H, W) of class indices that the network predicts of the image shown."""
     folder = run_dir / PREDICTIONS
     if not folder.is_dir() or len(os.listdir(folder)) > MOST:
         return
-    sample = samples[0]
-    probability = predictor.probability(sample.image, sample.fov)
-    mask = classify(probability, predictor.config.inference.threshold)
     path = _path(run_dir, trial, epoch)
     draft = path.with_name(f".{path.name}")
     Image.fromarray(_reduced(mask, Image.Resampling.NEAREST)).save(draft, "PNG", optimize=True)

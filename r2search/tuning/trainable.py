@@ -28,7 +28,7 @@ from r2search.train.micro_batches import halved, is_out_of_memory
 from r2search.train.trainer import Trainer
 from r2search.tuning.checkpoints import EVERY_S, Best, TrialCheckpoints
 from r2search.tuning.memory_guard import MemoryGuard
-from r2search.tuning.predictions import predict
+from r2search.tuning.predictions import keep_prediction
 
 LOOK_S = 0.5  # between looks whether the study ends
 HUNG_S = 300.0  # without a training step a worker is taken for hung,
@@ -237,11 +237,11 @@ class NetworkTrainable(tune.Trainable):
             self._checkpoints.flush()
         else:
             return
-        if self._fold[0]:
-            return  # it was trained on the image that is shown
+        if self._fold[0] or trainer.first_mask is None:
+            return  # it was trained on the image that is shown, or there is none
         run_dir = self.shared.checkpoints_dir.parent
         try:
-            predict(run_dir, self._name, report.epoch, trainer.predictor, self._samples.val)
+            keep_prediction(run_dir, self._name, report.epoch, trainer.first_mask)
         except OSError as error:  # the disk is full, perhaps; no fault of the config
             self._checkpoints.problems.append(f"its sample prediction is not written: {error}")
 

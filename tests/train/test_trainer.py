@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from r2search.config import TrialConfig
 from r2search.data.samples import Sample, SampleSet
 from r2search.train.hardware import Hardware, training_step
-from r2search.train.metrics import METRICS
+from r2search.train.metrics import METRICS, classify
 from r2search.train.trainer import Trainer, TrainingState, evaluate
 
 FLOAT = Hardware("cpu", "float32", "contiguous", 1)
@@ -102,6 +102,17 @@ def test_network_learns_and_reports_every_metric(samples: SampleSet) -> None:
     seconds = reports[0].seconds
     assert set(seconds) == {"train", "feed", "validate"}
     assert 0 < seconds["feed"] < seconds["train"]
+
+
+def test_the_first_mask_is_what_the_network_says_of_the_first_validation_image(
+    samples: SampleSet,
+) -> None:
+    training = trainer(tiny(), samples)
+    assert training.first_mask is None
+    training.run_epoch()
+    first = samples.val[0]
+    probability = training.predictor.probability(first.image, first.fov)
+    assert (training.first_mask == classify(probability, tiny().inference.threshold)).all()
 
 
 def test_a_training_loads_no_compiler() -> None:

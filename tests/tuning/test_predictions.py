@@ -6,43 +6,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from r2search.config import TrialConfig
 from r2search.data.samples import Sample, SampleSet
-from r2search.train.hardware import detect
-from r2search.train.metrics import classify
-from r2search.train.trainer import Trainer
 from r2search.tuning import predictions
 from r2search.tuning.predictions import (
     EDGE,
     PREDICTIONS,
     begin_predictions,
-    predict,
+    keep_prediction,
     read_prediction,
     read_reference,
 )
 
-CONFIG = TrialConfig.model_validate(
-    {
-        "model": {"block": "conv", "depth": 1, "base_filters": 2},
-        "inference": {"tile": 64, "overlap": 0},
-    }
-)
 
-
-@pytest.fixture(scope="module")
-def trainer(noise: SampleSet) -> Trainer:
-    return Trainer(CONFIG, noise, horizon=1, hardware=detect(CONFIG.train, threads=1))
-
-
-def test_a_prediction_is_what_the_network_says_of_the_first_validation_image(
-    trainer: Trainer, noise: SampleSet, tmp_path: Path
-) -> None:
+def test_a_prediction_is_read_as_it_was_kept(noise: SampleSet, tmp_path: Path) -> None:
     begin_predictions(tmp_path, noise.val[0], ["vessel"])
-    predict(tmp_path, "t0001", 3, trainer.predictor, noise.val)
+    mask = 1 - noise.val[0].mask
+    keep_prediction(tmp_path, "t0001", 3, mask)
     found = read_prediction(tmp_path, "t0001", 3)
-    probability = trainer.predictor.probability(noise.val[0].image, noise.val[0].fov)
     assert found is not None
-    assert (found == classify(probability, CONFIG.inference.threshold)).all()
+    assert (found == mask).all()
     reference = read_reference(tmp_path)
     assert reference is not None
     assert (reference.id, reference.names) == (noise.val[0].id, ["vessel"])
@@ -66,15 +48,15 @@ def test_large_images_are_reduced_and_grey_ones_stay_grey(tmp_path: Path) -> Non
     assert found.names == ["liver", "spleen"]
 
 
-def test_without_the_folder_nothing_is_predicted_and_in_a_full_one_nothing_more(
-    trainer: Trainer, noise: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_the_folder_nothing_is_kept_and_in_a_full_one_nothing_more(
+    noise: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict(tmp_path, "t0001", 1, trainer.predictor, noise.val)
+    keep_prediction(tmp_path, "t0001", 1, noise.val[0].mask)
     assert list(tmp_path.iterdir()) == []
     begin_predictions(tmp_path, noise.val[0], ["vessel"])
     monkeypatch.setattr(predictions, "MOST", 2)
     for epoch in (1, 2, 3):
-        predict(tmp_path, "t0001", epoch, trainer.predictor, noise.val)
+        keep_prediction(tmp_path, "t0001", epoch, noise.val[0].mask)
     names = {path.name for path in (tmp_path / PREDICTIONS).iterdir()}
     assert names == {"image.npz", "t0001-0001.png", "t0001-0002.png"}
 
