@@ -127,8 +127,8 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _final(run_dir: Path) -> int:
-    from r2search.finals import train_final
-
+    with installed():
+        from r2search.finals import train_final
     return train_final(run_dir, Console())
 
 
@@ -153,8 +153,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.final is not None:
         if given or options.out or options.baseline:
             raise Misuse("--final RUN: takes all settings from that study; leave the others out")
-        with installed():
-            return _final(Path(options.final))
+        return _final(Path(options.final))
     study = load_study(options.space, given)
     if options.baseline is not None:
         if options.baseline not in study.baselines:

@@ -31,6 +31,27 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+# By the minutes that they take: what begins last is short, and no process waits for another.
+LONGEST = (
+    "test_end_to_end.py",
+    "test_resume.py",
+    "test_several_nodes.py",
+    "test_jobs.py",
+    "test_study.py",
+    "test_remote.py",
+    "test_follower.py",
+    "test_memory_guard.py",
+    "test_replay.py",
+    "test_tracking.py",
+    "test_previewing.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 TINY = TrialConfig(
     data=DataConfig(reader="folder"),
     model=ModelConfig(block="conv", depth=1, base_filters=2),
