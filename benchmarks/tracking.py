@@ -84,6 +84,7 @@ def one_study(flags: list[str], how: str, out: Path) -> dict[str, Any]:
     watch = ProcessorWatch()
     watch.start()
     command = [str(HERE.parent / "launch" / "tune.py"), *flags, "--wandb", how, "--out", str(out)]
+    served = time.process_time()
     ran = run(command, out.with_suffix(".log"))
     watch.done.set()
     events = list(read_events(out / "trials.jsonl"))
@@ -97,6 +98,7 @@ def one_study(flags: list[str], how: str, out: Path) -> dict[str, Any]:
         "wall_s": ran.ended - ran.began,
         "epochs": epoch_seconds(reports),
         "tracking_cpu_s": watch.seconds,
+        "server_cpu_s": time.process_time() - served,  # and what it takes to watch
         "not_uploaded": len(tracking["not_uploaded"]),
     }
 
