@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -29,8 +30,17 @@ class Ran:
     node_bytes: int = 0  # most that all its processes held
 
 
-def run(command: list[str], log: Path, *, watch: bool = False) -> Ran:
-    """Run a study; what it prints goes into a file, and tells when its phases began."""
+def run(
+    command: list[str],
+    log: Path,
+    *,
+    watch: bool = False,
+    at_phase: Callable[[str], None] = lambda name: None,
+) -> Ran:
+    """Run a study; what it prints goes into a file, and tells when its phases began.
+
+    `at_phase` is called with the name of each when it begins.
+    """
     began = time.time()
     phases: dict[str, float] = {}
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -48,8 +58,10 @@ def run(command: list[str], log: Path, *, watch: bool = False) -> Ran:
         assert process.stdout
         for line in process.stdout:
             file.write(line)
-            if match := re.match(r"\[.*\] (\w+):", line):  # as report/screen.py has it
-                phases.setdefault(match[1], time.time())
+            match = re.match(r"\[.*\] (\w+):", line)  # as report/screen.py has it
+            if match and match[1] not in phases:
+                phases[match[1]] = time.time()
+                at_phase(match[1])
         code = process.wait()
         watcher.done.set()
     if code:
