@@ -29,8 +29,9 @@ from r2search.finish import write_json
 from r2search.settings import assignments
 from r2search.space import load_study, trial_config
 from r2search.study import prepare
+from r2search.train.evaluation import evaluate
 from r2search.train.hardware import apply, detect
-from r2search.train.trainer import Trainer, evaluate
+from r2search.train.trainer import Trainer
 
 
 def train(study: Study, given: dict[str, Any], seed: int, threads: int) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from r2search.report.screen import say
 from r2search.rundir import hold
 from r2search.scoring import network
 from r2search.selection import ranking
+from r2search.train.evaluation import evaluate
 from r2search.train.hardware import apply
 from r2search.train.image_metrics import ImageScorer
 from r2search.train.inference import Ensemble, Predictor
-from r2search.train.trainer import evaluate
 from r2search.weights import WEIGHTS
 
 ENSEMBLE = "bundle-ensemble"  # in a run folder

@@ -25,10 +25,10 @@ from r2search.report.wording import class_names
 from r2search.scoring import restore
 from r2search.summary import account_time, count_trials, summarize_study
 from r2search.testing import open_test
+from r2search.train.evaluation import evaluate
 from r2search.train.hardware import detect
 from r2search.train.image_metrics import ImageScorer
 from r2search.train.metrics import classify
-from r2search.train.trainer import evaluate
 from r2search.tuning.events import Ledger
 from r2search.tuning.rungs import describe_search
 from r2search.weights import WEIGHTS

@@ -23,9 +23,10 @@ from r2search.outputs import Record, whole, write_large, write_prediction, write
 from r2search.pace import Pace
 from r2search.report.screen import say
 from r2search.report.wording import SYNTHETIC, by_class
+from r2search.train.evaluation import evaluate
 from r2search.train.hardware import apply
 from r2search.train.image_metrics import ImageScorer
-from r2search.train.trainer import Metrics, evaluate
+from r2search.train.metrics import Metrics
 
 
 def predict_files(

@@ -17,8 +17,7 @@ from r2search.models.unet import build_model
 from r2search.records import CHECKPOINTS, TrialOutcome
 from r2search.train.hardware import apply, detect, place_model
 from r2search.train.inference import Predictor
-from r2search.train.metrics import BINS, LOGIT_RANGE, Tally, mean_of, score, summarize
-from r2search.train.trainer import Metrics
+from r2search.train.metrics import BINS, LOGIT_RANGE, Metrics, Tally, mean_of, score, summarize
 from r2search.weights import WEIGHTS, read_weights
 
 # Views of a split: as the objective is, over whole images, at the network's own threshold

@@ -26,8 +26,7 @@ from r2search.scoring import (
 )
 from r2search.summary import certain
 from r2search.train.image_metrics import SURENESS, ImageScorer
-from r2search.train.metrics import METRICS
-from r2search.train.trainer import Metrics
+from r2search.train.metrics import METRICS, Metrics
 from r2search.tuning.events import Ledger
 
 IMAGES = "test_images.csv"  # of a run folder: every metric of every test image and network

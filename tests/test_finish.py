@@ -24,7 +24,7 @@ from r2search.report.pictures import CLASSES, ERRORS
 from r2search.scoring import restore
 from r2search.space import load_study
 from r2search.testing import open_test
-from r2search.train.trainer import evaluate
+from r2search.train.evaluation import evaluate
 from r2search.tuning.events import Ledger, read_trials
 from r2search.weights import WEIGHTS
 

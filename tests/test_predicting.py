@@ -22,9 +22,9 @@ from r2search.outputs import RECORD
 from r2search.predicting import evaluate_bundle, predict_files
 from r2search.report.pictures import overlay
 from r2search.report.wording import SYNTHETIC
+from r2search.train.evaluation import evaluate
 from r2search.train.hardware import apply
 from r2search.train.image_metrics import ImageScorer
-from r2search.train.trainer import evaluate
 from r2search.weights import WEIGHTS
 
 Make = Callable[..., Path]

@@ -17,9 +17,10 @@ from r2search.cli import main
 from r2search.config import Misuse, TrialConfig
 from r2search.models.unet import build_model
 from r2search.reopening import reopen
+from r2search.train.evaluation import evaluate
 from r2search.train.hardware import apply
 from r2search.train.image_metrics import ImageScorer
-from r2search.train.trainer import Trainer, evaluate
+from r2search.train.trainer import Trainer
 from r2search.tuning.events import ConfirmLedger, Ledger, read_trials
 from r2search.weights import WEIGHTS, read_weights, save_weights
 

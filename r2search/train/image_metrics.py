@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from r2search.data.samples import Sample
-from r2search.train.metrics import classify, mean_of
+from r2search.train.metrics import Metrics, classify, mean_of
 
 BINS = 15  # of equal width, of a calibration (Guo et al. 2017, arXiv:1706.04599)
 FAR = 95.0  # percentile of the distances that counts as the largest
 
 Mask = NDArray[np.bool_]
-Metrics = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)

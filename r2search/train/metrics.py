@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 BINS = 65536  # even steps of the logit: probabilities near 0 and 1 keep their order too
 LOGIT_RANGE = 17.0  # beyond it float32 probabilities are 1
 
+Metrics = dict[str, float]  # by name
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

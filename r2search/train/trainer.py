@@ -19,6 +19,7 @@ from r2search.data.sampler import Batch, PatchSampler
 from r2search.data.samples import Sample, SampleSet, rng_for
 from r2search.models.unet import build_model
 from r2search.records import EpochReport
+from r2search.train.evaluation import evaluate
 from r2search.train.hardware import (
     Hardware,
     pinned,
@@ -26,42 +27,13 @@ from r2search.train.hardware import (
     return_freed_memory,
     training_step,
 )
-from r2search.train.inference import Ensemble, Predictor
-from r2search.train.metrics import Tally, classify, mean_of, score, summarize
+from r2search.train.inference import Predictor
+from r2search.train.metrics import Metrics, classify
 from r2search.train.micro_batches import halved, is_out_of_memory, micro_batches
 from r2search.train.optim import Plateau, build_optimizer, lr_at
 
 CHECK_STEPS = 16  # between looks at the losses: each look waits for the device
 PLATEAU_METRIC = "dice_mean"  # what `lr_schedule: plateau` watches
-
-Metrics = dict[str, float]
-
-
-def evaluate(
-    predictor: Predictor | Ensemble,
-    samples: Iterable[Sample],
-    also: Callable[[Sample, NDArray[np.float32]], Metrics] | None = None,
-) -> tuple[Metrics, list[tuple[str, Metrics]]]:
-    """Metrics over whole images, and the same of each image by its id.
-
-    At native resolution, inside the field of view, at the threshold of the config. `also` says
-    more of an image by its probabilities (F, H, W), as an `ImageScorer` does; the mean over the
-    images counts.
-    """
-    predictor = predictor.snapshot()
-    threshold = predictor.config.inference.threshold
-    per_image, others = [], list[Metrics]()
-
-    def tallies() -> Iterator[tuple[Tally, ...]]:  # one by one: a tally holds a megabyte a class
-        for sample in samples:
-            probability = predictor.probability(sample.image, sample.fov)
-            tally = score(probability, sample.mask, sample.fov, threshold)
-            more = also(sample, probability) if also else {}
-            others.append(more)
-            per_image.append((sample.id, summarize([tally]) | more))
-            yield tally
-
-    return summarize(tallies()) | mean_of(others), per_image
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from safetensors.torch import load, save
 
 from r2search.config import TrialConfig
 from r2search.data.samples import Sample, SampleSet
+from r2search.train.evaluation import evaluate
 from r2search.train.hardware import Hardware, training_step
 from r2search.train.metrics import METRICS, classify
-from r2search.train.trainer import Trainer, TrainingState, evaluate
+from r2search.train.trainer import Trainer, TrainingState
 
 FLOAT = Hardware("cpu", "float32", "contiguous", 1)
 TINY: dict[str, Any] = {
