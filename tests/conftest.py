@@ -130,6 +130,22 @@ def write_folder(write_image: Callable[..., Path]) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eight images, for studies whose scores say nothing: no start has to draw any."""
+    root, draws = tmp_path_factory.mktemp("small"), np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (root / kind).mkdir()
+    for name in "abcdefgh":
+        mask = np.zeros((96, 96), np.uint8)
+        top, left = draws.integers(0, 48, 2)
+        mask[top : top + 48, left : left + 24] = 255
+        pixels = draws.integers(0, 192, (96, 96, 3), np.uint8) + mask[..., None] // 4
+        Image.fromarray(pixels.astype(np.uint8)).save(root / "images" / f"{name}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{name}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
 def several() -> TrialConfig:
     """The settings of a tiny network of two foreground classes, of mask values 7 and 130."""
     tree = TINY.model_dump()

@@ -99,7 +99,9 @@ class Survived:
 
 
 @pytest.fixture(scope="module")
-def survived(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
+def survived(
+    s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory, small_images: Path
+) -> Iterator[Survived]:
     """Two drivers at once; then one is killed with its disk; the store falls silent; the end."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_server.environment.items():
@@ -107,7 +109,7 @@ def survived(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> I
         home, url = tmp_path_factory.mktemp("remote"), s3_server.url("studies/quick-1")
         store = Storage(url)
         first, second, last = (Machine(home / name, s3_server) for name in "abc")
-        process = first.start(f"{STUDY} --out {url}")
+        process = first.start(f"{STUDY} --reader folder --data {small_images} --out {url}")
         while not store.exists("trials.jsonl"):
             assert process.poll() is None, first.said()
             time.sleep(0.2)

@@ -21,9 +21,9 @@ from r2search.bundle import load_bundle
 from r2search.tuning.events import read_events, read_trials
 
 ROOT = Path(__file__).parents[1]
-TRIALS = 10
+TRIALS = 12
 STUDY = f"--space quick.yaml --time 10m --trials {TRIALS} --set budget.max_epochs=4"
-STUDY += " --wandb disabled"
+STUDY += " --wandb disabled --reader folder"
 
 
 def start(arguments: str, log: Path) -> subprocess.Popen[bytes]:
@@ -92,12 +92,12 @@ class Killed:
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+def killed(tmp_path_factory: pytest.TempPathFactory, small_images: Path) -> Killed:
     """Beside the drivers the states of trials are torn, and at last other files."""
     folder = tmp_path_factory.mktemp("killed") / "run"
     log, other = folder.with_suffix(".log"), folder.with_suffix(".other")
     record, moments = folder / "trials.jsonl", random.Random(0)
-    arguments, refused = f"{STUDY} --out={folder}", ""
+    arguments, refused = f"{STUDY} --data {small_images} --out={folder}", ""
     for session in ("two drivers", "killed", "stopped twice", "interrupted"):
         process, before = start(arguments, log), reports_in(record)
         wait_for(process, log, lambda least=before + 2: reports_in(record) >= least)  # type: ignore[misc]
@@ -187,9 +187,12 @@ def test_an_ended_study_is_extended(killed: Killed, tmp_path: Path) -> None:
     assert summary_of(killed.folder)["trials"]["total"] == TRIALS + 2
 
 
-def test_a_driver_that_is_killed_while_it_confirms_goes_on_confirming(tmp_path: Path) -> None:
+def test_a_driver_that_is_killed_while_it_confirms_goes_on_confirming(
+    tmp_path: Path, small_images: Path
+) -> None:
     folder, log = tmp_path / "run", tmp_path / "run.log"
     study = "--space quick.yaml --time 20m --trials 2 --set budget.max_epochs=2 --wandb disabled"
+    study += f" --reader folder --data {small_images}"
     confirm = "--set confirm.finalists=2 --set confirm.seeds=2"
     process = start(f"{study} {confirm} --out={folder}", log)
     searched = 3 * 2  # reports of the baseline and two trials, if none is stopped

@@ -34,6 +34,10 @@ STUDY = {
 }
 
 
+def images_of(folder: Path) -> dict[str, str]:
+    return {"data.reader": "folder", "data.root": str(folder)}
+
+
 def breaking(times: int) -> Callable[..., None]:
     """`search`, in whose Ray loop an error is raised so often, each time after a further report."""
     left = times
@@ -56,13 +60,15 @@ def breaking(times: int) -> Callable[..., None]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[Any, str]]:
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_images: Path
+) -> Callable[[int], tuple[Any, str]]:
     def run(times: int) -> tuple[Any, str]:
         monkeypatch.setattr(r2search.study, "search", breaking(times))
         monkeypatch.setattr(r2search.study, "PAUSES_S", (0.1,) * len(PAUSES_S))
         said = Console(file=io.StringIO(), width=200)
         run_study(
-            load_study("quick.yaml", STUDY),
+            load_study("quick.yaml", STUDY | images_of(small_images)),
             tmp_path / "run",
             tracking="disabled",
             console=said,
@@ -97,7 +103,7 @@ def test_a_search_that_breaks_goes_on_from_its_record(
 
 
 def test_a_signal_that_comes_before_a_broken_search_goes_on_ends_the_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_images: Path
 ) -> None:
     began = []
 
@@ -109,7 +115,7 @@ def test_a_signal_that_comes_before_a_broken_search_goes_on_ends_the_study(
     monkeypatch.setattr(r2search.study, "search", planted)
     monkeypatch.setattr(r2search.study, "PAUSES_S", (300.0,))
     said = Console(file=io.StringIO(), width=200)
-    study = load_study("quick.yaml", STUDY)
+    study = load_study("quick.yaml", STUDY | images_of(small_images))
     summary = run_study(study, tmp_path / "run", tracking="disabled", console=said)
     assert (summary["status"], summary["signal"]) == ("interrupted", signal.SIGINT)
     assert len(began) == 1
