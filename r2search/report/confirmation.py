@@ -150,10 +150,17 @@ def _table(found: Mapping[str, Any]) -> Html:
                 Number(number(row["searched"]), row["searched"]),
                 Number(f"{flops / 1e9:.2f}" if flops else "n/a", flops),
                 Number(number(behind["behind"]) if behind else "leads", behind.get("behind")),
-                Number("" if behind.get("p") is None else f"{behind['p']:.3f}", behind.get("p")),
+                Number(_probability(behind.get("p")), behind.get("p")),
                 state,
             ]
         )
     about = "p is of the comparison with the leader, corrected for their number (Holm)."
     marked = [found["chosen"]]
     return tag("div", table(heads, rows, marked=marked), tag("p", about, class_="quiet"))
+
+
+def _probability(p: float | None) -> str:
+    """None is of the leader, which is compared with nothing."""
+    if p is None:
+        return ""
+    return f"{p:.3f}" if p >= 0.0005 else "< 0.001"

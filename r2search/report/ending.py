@@ -11,6 +11,7 @@ from r2search.report.wording import (
     between,
     count,
     duration,
+    endings,
     number,
     objective,
     part,
@@ -59,11 +60,9 @@ def print_summary(console: Console, summary: Summary, run_dir: Path, resume: str
     if scores_on_test(summary):
         console.print(_test_scores(summary))
     trials, time = part(summary, "trials"), part(summary, "time")
-    kinds = ("completed", "stopped", "failed", "interrupted")
-    ended = ", ".join(f"{trials[kind]} {kind}" for kind in kinds if trials.get(kind))
     say(
         console,
-        f"{trials.get('total', 0)} trials beside the baselines ({ended or 'none'}) "
+        f"{trials.get('total', 0)} trials beside the baselines ({endings(trials) or 'none'}) "
         f"in {duration(time.get('wall_s'))}.",
     )
     say(console, f"Run folder: {run_dir}")

@@ -10,7 +10,6 @@ from r2search.records import TrialOutcome
 from r2search.report.audit import audit
 from r2search.report.confirmation import confirmed
 from r2search.report.figures import (
-    OUTCOMES,
     flops,
     learning_curves,
     minutes,
@@ -41,6 +40,7 @@ from r2search.report.wording import (
     count,
     drawn,
     duration,
+    endings,
     number,
     objective,
     openings,
@@ -106,9 +106,8 @@ def _headline(summary: Summary) -> Html:
         under = f"{between(tested).partition(' ')[2]} {openings(summary)}".strip()
         cards.append(card("Incumbent, test split", number(score_of(tested)), under))
     budget = f"of {duration(time['budget_s'])} allowed" if time.get("budget_s") else ""
-    ended = ", ".join(f"{trials[kind]} {kind}" for kind in OUTCOMES if trials.get(kind))
     cards += [
-        card("Trials beside the baselines", count(trials.get("total")), ended),
+        card("Trials beside the baselines", count(trials.get("total")), endings(trials)),
         card("Wall clock", duration(time.get("wall_s")), budget),
     ]
     return join([tag("ul", *cards, class_="cards"), tag("p", " ".join(verdict(summary)))])

@@ -76,8 +76,13 @@ def as_object(state: ScreenState) -> dict[str, Any]:
 
 
 def counts_line(state: ScreenState) -> str:
-    ended = [f"{number} {outcome}" for outcome, number in state.counts.items()]
-    return ", ".join([*ended, f"{len(state.running)} running"])
+    """How the trials ended; what was drawn and not tried at the end, since it is no trial."""
+    ended = {kind: number for kind, number in state.counts.items() if kind != "infeasible"}
+    parts = [f"{number} {kind}" for kind, number in ended.items()]
+    parts.append(f"{len(state.running)} running")
+    if refused := state.counts.get("infeasible"):
+        parts.append(f"{refused} configs refused")
+    return ", ".join(parts)
 
 
 def others(state: ScreenState) -> dict[str, float | None]:

@@ -194,6 +194,12 @@ def warnings(summary: Summary) -> list[str]:
     return lines + [line for line in [STATUS.get(status, f"Status: {status}.")] if line]
 
 
+def endings(trials: Mapping[str, int]) -> str:
+    """How the search's own trials ended; what was drawn and not tried is in `refused`."""
+    kinds = ("completed", "stopped", "failed", "interrupted")
+    return ", ".join(f"{trials[kind]} {kind}" for kind in kinds if trials.get(kind))
+
+
 def refused(summary: Summary) -> str:
     """How many drawn configs were not trained, and why; empty if all were."""
     found = part(summary, "trials")

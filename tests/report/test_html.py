@@ -200,6 +200,7 @@ def test_the_trials_tell_what_was_not_trained_and_why(
 ) -> None:
     told = "6 drawn configs were infeasible: 4 too slow for the budget, 2 too large for the memory."
     assert told in page.text
+    assert page.text.count("infeasible") == 1  # they are no trials, and not counted among them
     summary["trials"] |= {"infeasible": 0, "too_slow": 0, "too_large": 0}
     assert "infeasible" not in write(tmp_path, summary, trials).text
 
@@ -436,6 +437,9 @@ def test_a_report_tells_how_the_incumbent_was_confirmed(
         assert words in page.text, words
     row = "t0004 0.780 0.750_to_0.810 3 0.790 1.00 0.002 0.400 taken".split()
     assert [cell.replace("_", " ") for cell in row] in page.rows
+    confirmed["confirmed"]["networks"]["B1"]["behind"]["p"] = 2e-6
+    rows = write(tmp_path, confirmed, trials).rows
+    assert ["0.080", "< 0.001"] in [row[6:8] for row in rows]
     assert {"figure-confirmation", "figure-threshold"} <= set(
         re.findall(r'id="([^"]+)"', page.source)
     )

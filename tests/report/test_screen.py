@@ -53,7 +53,7 @@ def test_the_panel_shows_incumbent_yardsticks_trials_and_time() -> None:
         "0.791  t0007, epoch 31",
         "0.779  incumbent is 0.012 better",
         "0.801  incumbent is 0.010 worse",
-        "3 completed, 5 stopped, 1 failed, 2 infeasible, 2 running",
+        "3 completed, 5 stopped, 1 failed, 2 running, 2 configs refused",
         "epoch 5/12  0:08  best 0.731  a1:77",
     ):
         assert words in text
@@ -159,8 +159,8 @@ def test_without_a_terminal_a_quiet_study_says_so_every_30_seconds() -> None:
 
 def test_a_plain_line_is_one_line_with_the_time_left() -> None:
     assert plain_line(state()) == (
-        "[5:12, 4:48 left] searching: 3 completed, 5 stopped, 1 failed, 2 infeasible, 2 running; "
-        "best t0007 0.791 (epoch 31) against B1 0.779, second observer 0.801"
+        "[5:12, 4:48 left] searching: 3 completed, 5 stopped, 1 failed, 2 running, 2 "
+        "configs refused; best t0007 0.791 (epoch 31) against B1 0.779, second observer 0.801"
     )
 
 
