@@ -27,7 +27,12 @@ class Job:
     baseline: bool
     overrides: dict[str, Any]
     epochs: int
-    predicted: float  # seconds of all epochs
+    predicted: float  # seconds of an epoch
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs, predicted."""
+        return self.epochs * self.predicted
 
 
 _shared: tuple[Study, SampleSet]  # of a worker process
@@ -62,6 +67,7 @@ def train(job: Job) -> dict[str, Any]:
     apply(hardware)
     trainer = Trainer(config, samples, horizon=job.epochs, hardware=hardware)
     reports: list[EpochReport] = []
+    given = {"clock": job.predicted}
     failure = None
     while len(reports) < job.epochs and failure is None:
         clock, processor = time.perf_counter(), time.process_time()
@@ -69,12 +75,13 @@ def train(job: Job) -> dict[str, Any]:
             report = trainer.run_epoch()
         except FloatingPointError as error:
             took = {"train": time.perf_counter() - clock, "validate": 0.0}
-            failure = Failure(str(error), took | _cpu(hardware.device, processor))
+            failure = Failure(str(error), took | given | _cpu(hardware.device, processor))
         else:
-            seconds = report.seconds | _cpu(hardware.device, processor)
+            seconds = report.seconds | given | _cpu(hardware.device, processor)
             reports.append(replace(report, seconds=seconds))
     cost = model_cost(config.model, config.patch, config.patch)
     facts = {"parameters": cost.parameters, "flops": float(cost.flops)}
+    facts |= {"dtype": hardware.dtype}
     own = {"name": job.name, "baseline": job.baseline, "overrides": job.overrides, **facts}
     curve = own | {"reports": [asdict(r) for r in reports]}
     return curve | {"failure": asdict(failure) if failure else None}

@@ -131,7 +131,7 @@ def table_of(curves: Path, space: str, settings: str, workers: int, share: float
 
 
 def _seconds(curve: Curve) -> float:
-    return sum(report.seconds["cpu"] for report in curve.reports)
+    return sum(report.seconds["clock"] for report in curve.reports)
 
 
 def run(job: Job, curves: Path, share: float) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def synthetic_curve(study: Study, name: str, overrides: dict[str, Any], baseline
     broken = 3 if lr > 0.05 else None
     reached = 0.6 + 0.05 * depth - 0.1 * abs(math.log10(lr) + 2) - 0.2 * config.model.dropout
     sign = 1 if study.metric.goal == "maximize" else -1
-    seconds = {"train": 0.3 * depth, "validate": 0.1, "cpu": 0.1 + 0.2 * depth}
+    seconds = {"train": 0.3 * depth, "validate": 0.1, "clock": 0.1 + 0.2 * depth}
     reports = []
     for epoch in range(1, broken or study.budget.max_epochs + 1):  # the broken one has none
         noise = rng_for(0, name, epoch).normal(0, 0.01)
@@ -51,4 +51,6 @@ def synthetic_curve(study: Study, name: str, overrides: dict[str, Any], baseline
         reports.append(EpochReport(epoch=epoch, metrics=metrics, pixels=100, seconds=seconds))
     failure = Failure(f"epoch {broken}, step 1: loss is nan", seconds) if broken else None
     overrides = json.loads(json.dumps(overrides))
-    return Curve(name, baseline, overrides, 1000 * depth, 1e6 * depth, tuple(reports), failure)
+    return Curve(
+        name, baseline, overrides, 1000 * depth, 1e6 * depth, "float32", tuple(reports), failure
+    )

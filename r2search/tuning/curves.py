@@ -21,7 +21,7 @@ from r2search.records import EpochReport
 
 FORMAT = 1
 KEY = b"r2search"  # of the file's metadata
-SECONDS = ("train", "feed", "validate", "cpu")
+SECONDS = ("train", "feed", "validate", "cpu", "clock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,10 @@ class Curve:
     overrides: dict[str, Any]  # dotted key -> value, as drawn; as JSON has it: no tuples
     parameters: int
     flops: float  # forward, one patch
-    reports: tuple[EpochReport, ...]  # `seconds` besides: `cpu`, of the process, in all
+    dtype: str  # it was trained in
+    # `seconds` besides: `cpu`, of the process, in all; `clock`, by the cost model at the rate of
+    # the recording. Machines differ, so it is the latter that passes in a simulation.
+    reports: tuple[EpochReport, ...]
     failure: Failure | None = None
 
 
@@ -73,6 +76,7 @@ def write_curves(path: Path, recording: Recording) -> None:
             ("overrides", pa.string()),
             ("parameters", pa.int64()),
             ("flops", pa.float64()),
+            ("dtype", pa.string()),
             ("epoch", pa.int32()),
             ("pixels", pa.int64()),
             *((f"{name}_s", pa.float64()) for name in SECONDS),
@@ -108,6 +112,7 @@ def _rows(curve: Curve) -> Iterable[dict[str, Any]]:
         "overrides": json.dumps(curve.overrides),
         "parameters": curve.parameters,
         "flops": curve.flops,
+        "dtype": curve.dtype,
     }
     for report in curve.reports:
         at = {"epoch": report.epoch, "pixels": report.pixels, "failure": ""}
@@ -134,8 +139,8 @@ def read_curves(path: Path) -> Recording:
         ) from None
     if about["format"] != FORMAT:
         raise Misuse(f"{path}: has format {about['format']}, not {FORMAT}; record it again")
-    own = {"config", "baseline", "overrides", "parameters", "flops", "epoch", "pixels", "failure"}
-    own |= {f"{name}_s" for name in SECONDS}
+    own = {"config", "baseline", "overrides", "parameters", "flops", "dtype"}
+    own |= {"epoch", "pixels", "failure"} | {f"{name}_s" for name in SECONDS}
     metrics = [name for name in table.column_names if name not in own]
     grouped = groupby(table.to_pylist(), key=lambda row: str(row["config"]))
     return Recording(
@@ -159,6 +164,7 @@ def _curve(name: str, rows: list[dict[str, Any]], metrics: list[str]) -> Curve:
         overrides=json.loads(first["overrides"]),
         parameters=first["parameters"],
         flops=first["flops"],
+        dtype=first["dtype"],
         reports=tuple(
             EpochReport(
                 epoch=row["epoch"],

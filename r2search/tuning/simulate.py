@@ -8,13 +8,13 @@ are recorded under their names.
 
 A trial of fewer epochs than were recorded (a dear config, or one begun late) sees the beginning of
 its curve, although its own learning rate would have fallen by then: it is worth a little less than
-in a real study. An epoch takes the processor's seconds of the recording, which other work beside
-it does not change.
+in a real study. An epoch takes what the cost model gives it at the rate of the recording (`clock`):
+a table is recorded over many hours, on more than one machine, and other work beside it must not
+show.
 """
 
 import json
 import math
-import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -130,7 +130,7 @@ class Table:
         for curve in [*self._curves.values(), *self._baselines.values()]:
             now = SWITCH_S
             for report in curve.reports[: self.study.budget.max_epochs]:
-                now += sum(_by_processor(report.seconds).values())
+                now += report.seconds["clock"]
                 if self.worth(report.metrics[name]) >= target:
                     found.append(now)
                     break
@@ -173,7 +173,7 @@ class Table:
         if epoch <= len(curve.reports):
             came = curve.reports[epoch - 1]
         assert came, f"{curve.name} has no epoch {epoch}"
-        return replace(came, seconds=_by_processor(came.seconds))
+        return replace(came, seconds=_by_clock(came.seconds))
 
 
 def _limited(study: Study, baselines: set[str], most: int) -> Study:
@@ -188,14 +188,15 @@ def _key(overrides: Mapping[str, Any]) -> str:
 
 
 def _epoch_seconds(curve: Curve) -> float:
-    came = curve.reports or ([curve.failure] if curve.failure else [])
-    return statistics.median(sum(_by_processor(c.seconds).values()) for c in came)
+    came = curve.reports[0] if curve.reports else curve.failure
+    assert came, f"{curve.name} has no epoch"
+    return came.seconds["clock"]
 
 
-def _by_processor(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of training and validation, by the processor if it was asked."""
-    clock = seconds["train"] + seconds["validate"]
-    share = seconds.get("cpu", clock) / clock if clock else 1.0
+def _by_clock(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of training and of validation that pass in a simulation."""
+    took = seconds["train"] + seconds["validate"]
+    share = seconds["clock"] / took if took else 1.0
     return {name: seconds[name] * share for name in ("train", "validate")}
 
 

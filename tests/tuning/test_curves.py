@@ -33,7 +33,7 @@ def test_a_row_is_an_epoch_for_any_reader_of_parquet(make_study: MakeStudy, tmp_
     broken = [row for row in rows if row["failure"]]
     assert broken
     assert all(row["val/dice_mean"] is None and row["epoch"] == 3 for row in broken)
-    assert all(row["cpu_s"] > 0 for row in rows)
+    assert all(row["clock_s"] > 0 for row in rows)
 
 
 def test_a_file_with_something_else_is_named(make_study: MakeStudy, tmp_path: Path) -> None:
