@@ -69,11 +69,47 @@ def scale(facts: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def study(facts: dict[str, Any]) -> Iterator[str]:
+    """summary.json of a study."""
+    hardware, counts, test = facts["hardware"], facts["trials"], facts["test"]
+    name = facts["objective"]["name"].removeprefix("val/")
+    made = "Synthetic images, " if facts["data"]["synthetic"] else ""
+    yield (
+        f"{made}{facts['time']['budget_s'] / 60:.0f} minutes, {hardware['workers']} workers on "
+        f"{hardware['cores']} cores of {hardware['processor']}: {counts['total']} trials beside "
+        f"the baselines. The test images are those of subjects "
+        f"{' and '.join(facts['data']['subjects']['test'])}."
+    )
+    yield ""
+    heads = (f"{name}, validation", f"{name}, test", "cldice, test", "parameters")
+    yield from _head("", *heads, "epochs", "of the published training")
+    chosen, networks = facts["confirmed"]["chosen"], facts["confirmed"]["networks"]
+    found = {f"incumbent {chosen}": (chosen, facts["incumbent"], test["incumbent"])}
+    for key, trial in facts["baselines"].items():
+        found[f"baseline {key}"] = (key, trial, test["baselines"][key])
+    for label, (key, trial, scores) in found.items():
+        if trial is None or scores is None:
+            yield _row(label, *["none in this time"] * 2, *[""] * 4)
+            continue
+        confirmed = networks[key]
+        validation = _spread(confirmed["mean"], confirmed["low"], confirmed["high"])
+        figures = [_score(scores[metric]) for metric in (name, "cldice")]
+        size, epochs = f"{trial['parameters']:,}", str(trial["epochs"])
+        published = trial["share_of_published"]
+        share = "" if published is None else f"{published:.2g}"
+        yield _row(label, validation, *figures, size, epochs, share)
+    if seen := test["second_observer"]:
+        validation = _figure(facts["objective"]["second_observer"], ".3f")
+        figures = [_score(seen[metric]) for metric in (name, "cldice")]
+        yield _row("second observer", validation, *figures, "", "", "")
+
+
 # File in benchmarks/results -> the lines of its table
 TABLES: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "search_efficiency.json": search_efficiency,
     "against.json": against,
     "scale.json": scale,
+    "chase_db1.json": study,
 }
 
 
@@ -90,6 +126,14 @@ def _interval(values: Sequence[float | None], form: str) -> str:
     """A median, and its interval."""
     middle, low, high = (_figure(value, form) for value in values)
     return f"{middle} ({low}-{high})"
+
+
+def _spread(middle: float, low: float, high: float) -> str:
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _score(found: dict[str, float]) -> str:
+    return _spread(found["value"], found["low"], found["high"])
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -45,6 +45,35 @@ AGAINST = {
 }
 SCALE = {"trials": 2000, "mean_deciding_ms": 41.25, "growth": 1.234, "driver_bytes": 8.1e8}
 
+SCORES = {
+    "dice_mean": {"value": 0.75, "mean": 0.74, "low": 0.7, "high": 0.8},
+    "cldice": {"value": 0.7, "mean": 0.69, "low": 0.65, "high": 0.75},
+}
+STUDY = {
+    "objective": {"name": "val/dice_mean", "second_observer": 0.79},
+    "data": {"synthetic": False, "subjects": {"test": ["09", "10"]}},
+    "hardware": {"workers": 2, "cores": 2, "processor": "a processor"},
+    "time": {"budget_s": 3600.0},
+    "trials": {"total": 41},
+    "incumbent": {"parameters": 123456, "epochs": 40, "share_of_published": None},
+    "baselines": {
+        "A": None,
+        "B1": {"parameters": 2453090, "epochs": 3, "share_of_published": 0.00123},
+    },
+    "confirmed": {
+        "chosen": "t0007",
+        "networks": {
+            "t0007": {"mean": 0.77, "low": 0.76, "high": 0.78},
+            "B1": {"mean": 0.6, "low": 0.5, "high": 0.7},
+        },
+    },
+    "test": {
+        "incumbent": SCORES,
+        "baselines": {"A": None, "B1": SCORES},
+        "second_observer": SCORES,
+    },
+}
+
 
 def text_of(tmp_path: Path, name: str, facts: dict[str, Any]) -> str:
     """A README with this table, filled."""
@@ -75,6 +104,35 @@ def text_of(tmp_path: Path, name: str, facts: dict[str, Any]) -> str:
         ),
         ("against.json", AGAINST, "| r2search | 0.710 (0.710, 0.720) | 0.750 (0.750, 0.740) |"),
         ("against.json", AGAINST, "| nnunet | never (never) | 0.700 (0.700) |"),
+        (
+            "chase_db1.json",
+            STUDY,
+            "60 minutes, 2 workers on 2 cores of a processor: 41 trials beside the baselines. "
+            "The test images are those of subjects 09 and 10.",
+        ),
+        (
+            "chase_db1.json",
+            STUDY,
+            "| incumbent t0007 | 0.770 (0.760 to 0.780) | 0.750 (0.700 to 0.800) "
+            "| 0.700 (0.650 to 0.750) | 123,456 | 40 |  |",
+        ),
+        (
+            "chase_db1.json",
+            STUDY,
+            "| baseline A | none in this time | none in this time |  |  |  |  |",
+        ),
+        (
+            "chase_db1.json",
+            STUDY,
+            "| baseline B1 | 0.600 (0.500 to 0.700) | 0.750 (0.700 to 0.800) "
+            "| 0.700 (0.650 to 0.750) | 2,453,090 | 3 | 0.0012 |",
+        ),
+        (
+            "chase_db1.json",
+            STUDY,
+            "| second observer | 0.790 | 0.750 (0.700 to 0.800) "
+            "| 0.700 (0.650 to 0.750) |  |  |  |",
+        ),
         ("scale.json", SCALE, "| 2,000 | 41.2 | 1.23 | 0.81 |"),
     ],
 )
