@@ -1,11 +1,13 @@
 """Which configs fit a budget and a worker, and how long each may train. Pure arithmetic."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from r2search.config import BudgetConfig, TrialConfig
+from r2search.config import BudgetConfig, Study, TrialConfig
 from r2search.models.cost import Rate, epoch_seconds, model_cost
 from r2search.models.memory import choose_micro_batch, trial_memory
+from r2search.space import trial_config
 from r2search.tuning.resources import Room
 
 COST_LIMIT = 0.01  # an epoch may take this share of the budget's worker-seconds
@@ -133,6 +135,26 @@ def plan_trial(
         pace=pace(budget, workers, seconds),
         epoch_flops=training_flops(config, float(cost.flops)),
     )
+
+
+def plan_baseline(
+    study: Study, name: str, planner: Callable[[TrialConfig], Plan]
+) -> tuple[dict[str, Any], Plan]:
+    """What a baseline sets, and its plan.
+
+    One whose epoch would take longer than a trial may trains a part of an epoch, a step at least:
+    a slow machine would else spend a study on it, and be cut off before its first score.
+    """
+    overrides = dict(study.baselines[name].overrides)
+    config = trial_config(study, overrides)
+    plan = planner(config)
+    epochs = plan.pace * study.budget.max_epochs  # in the time of a trial
+    if epochs >= 1:
+        return overrides, plan
+    whole = config.train.epoch_pixels
+    part = max(int(epochs * whole), config.train.batch_size * config.patch**2)
+    overrides["train.epoch_pixels"] = min(whole, part)
+    return overrides, planner(trial_config(study, overrides))
 
 
 def _refusal(memory: float, room: float, seconds: float, limit: float) -> Refusal | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from r2search.config import Study, TrialConfig
 from r2search.data.samples import rng_for
 from r2search.space import draw, suggest_randomly, trial_config
-from r2search.tuning.budget import Plan, search_seconds
+from r2search.tuning.budget import Plan, plan_baseline, search_seconds
 from r2search.tuning.rungs import rung_levels
 
 DRAWS = 200  # of the space
@@ -36,10 +36,7 @@ def foresee(study: Study, planner: Callable[[TrialConfig], Plan], workers: int) 
     """Expect of every rung that one trial in reduction_factor leaves it, and that draws are
     independent: Optuna learns to propose better ones, seldom much cheaper ones.
     """
-    baselines = {
-        name: planner(trial_config(study, baseline.overrides))
-        for name, baseline in study.baselines.items()
-    }
+    baselines = {name: plan_baseline(study, name, planner)[1] for name in study.baselines}
     drawn = [
         planner(trial_config(study, draw(study, suggest_randomly(rng))))
         for rng in (rng_for(study.search.seed, "preview", number) for number in range(DRAWS))

@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 
 from r2search.config import Study, TrialConfig
 from r2search.space import as_drawn, trial_config
-from r2search.tuning.budget import Plan
+from r2search.tuning.budget import Plan, plan_baseline
 from r2search.tuning.events import Ledger
 from r2search.tuning.optuna_view import OptunaView
 from r2search.tuning.proposals import Instead, Proposals
@@ -216,8 +216,7 @@ class StudySearcher(Searcher):
         if not self._baselines:
             return None
         name = self._baselines.pop(0)
-        overrides = self._study.baselines[name].overrides
-        plan = self._planner(trial_config(self._study, overrides))
+        overrides, plan = plan_baseline(self._study, name, self._planner)
         drawn = as_drawn(self._study, overrides)
         # A point of the space is evidence for Optuna too.
         return _Run(

@@ -1,15 +1,18 @@
 """Which configs fit a budget, and how long each may train."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 
-from r2search.config import BudgetConfig, ModelConfig, TrialConfig
+from r2search.config import BudgetConfig, ModelConfig, Study, TrialConfig
 from r2search.models.cost import Rate, epoch_seconds, model_cost
 from r2search.models.memory import step_memory, trial_memory
+from r2search.space import trial_config
 from r2search.tuning.budget import (
     Plan,
     Validated,
+    plan_baseline,
     plan_trial,
     search_seconds,
     seconds_left,
@@ -58,6 +61,37 @@ def test_a_slow_network_has_a_slow_pace() -> None:
     assert plan(rate=rate_for(5.875)).pace == pytest.approx(1.0)
     assert plan(rate=rate_for(11.75)).pace == pytest.approx(0.5)
     assert plan(rate=rate_for(1.0)).pace == pytest.approx(5.875)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "part"),
+    [
+        (1.0, 1.0),
+        (234.0, 1.0),  # an eighth of 1880 worker-seconds, 235, pays for it
+        (470.0, 0.5),
+        (1e9, 0.0),  # a step is the least
+    ],
+)
+def test_a_baseline_trains_the_part_of_an_epoch_that_a_trial_may(
+    make_study: Callable[..., Study], seconds: float, part: float
+) -> None:
+    study = make_study({"budget.time": 1000, "budget.max_epochs": 40})
+    given = dict(study.baselines["outside"].overrides)
+    config = trial_config(study, given)
+    rate = rate_for(seconds, config)
+
+    def planner(config: TrialConfig) -> Plan:
+        return plan_trial(config, study.search_budget, 2, VALIDATED, rate, Room())
+
+    overrides, planned = plan_baseline(study, "outside", planner)
+    assert study.baselines["outside"].overrides == given  # nobody else sees a change
+    whole, step = config.train.epoch_pixels, config.train.batch_size * config.patch**2
+    trained = overrides.pop("train.epoch_pixels", whole)
+    assert overrides == given
+    assert trained == pytest.approx(max(part * whole, step), abs=1)
+    assert planned.epochs == {1.0: 40}.get(seconds, 1)
+    if part == 0.5:
+        assert planned.epoch_seconds == pytest.approx(235, rel=0.05)
 
 
 @pytest.mark.parametrize(
