@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from r2search.space import as_drawn, load_study
 from r2search.tuning.curves import read_curves
 
-COMMAND = Path(__file__).parents[1] / "benchmarks" / "record_curves.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+COMMAND = BENCHMARKS / "record_curves.py"
 SPACE = """\
 name: tiny
 data: {reader: folder}
@@ -118,3 +120,18 @@ def test_another_recording_is_not_gone_on_with(
     assert "holds a recording with other seed" in done.stderr
     assert "name another --out" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("curves/*.parquet")), ids=lambda p: p.stem)
+def test_a_table_of_this_project_is_of_its_space_file_as_it_is_now(path: Path) -> None:
+    recording = read_curves(path)
+    study = load_study(f"{recording.space}.yaml", recording.settings)
+    now = [parameter.model_dump(mode="json") for parameter in study.parameters]
+    assert recording.facts["parameters"] == now
+    assert not recording.facts["synthetic"]
+    for curve in recording.curves:
+        if curve.baseline:
+            assert curve.overrides == study.baselines[curve.name].overrides
+        else:
+            assert as_drawn(study, curve.overrides)
+            assert curve.failure or len(curve.reports) == study.budget.max_epochs
