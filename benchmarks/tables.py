@@ -81,26 +81,30 @@ def study(facts: dict[str, Any]) -> Iterator[str]:
         f"{' and '.join(facts['data']['subjects']['test'])}."
     )
     yield ""
-    heads = (f"{name}, validation", f"{name}, test", "cldice, test", "parameters")
-    yield from _head("", *heads, "epochs", "of the published training")
+    heads = (f"{name}, validation", f"{name}, test", "at its threshold", "cldice, test")
+    yield from _head("", *heads, "parameters", "epochs", "of the published training")
     chosen, networks = facts["confirmed"]["chosen"], facts["confirmed"]["networks"]
-    found = {f"incumbent {chosen}": (chosen, facts["incumbent"], test["incumbent"])}
+    at = test["threshold"]
+    found = {
+        f"incumbent {chosen}": (chosen, facts["incumbent"], test["incumbent"], at["incumbent"])
+    }
     for key, trial in facts["baselines"].items():
-        found[f"baseline {key}"] = (key, trial, test["baselines"][key])
-    for label, (key, trial, scores) in found.items():
-        if trial is None or scores is None:
-            yield _row(label, *["none in this time"] * 2, *[""] * 4)
+        scores = test["baselines"][key], at["baselines"][key]
+        found[f"baseline {key}"] = (key, trial, *scores)
+    for label, (key, trial, half, chosen_at) in found.items():
+        if trial is None or half is None:
+            yield _row(label, *["none in this time"] * 2, *[""] * 5)
             continue
         confirmed = networks[key]
         validation = _spread(confirmed["mean"], confirmed["low"], confirmed["high"])
-        figures = [_score(scores[metric]) for metric in (name, "cldice")]
+        figures = [_score(half[name]), _score(chosen_at[name]), _score(half["cldice"])]
         size, epochs = f"{trial['parameters']:,}", str(trial["epochs"])
         published = trial["share_of_published"]
         share = "" if published is None else f"{published:.2g}"
         yield _row(label, validation, *figures, size, epochs, share)
     if seen := test["second_observer"]:
         validation = _figure(facts["objective"]["second_observer"], ".3f")
-        figures = [_score(seen[metric]) for metric in (name, "cldice")]
+        figures = [_score(seen[name]), "", _score(seen["cldice"])]
         yield _row("second observer", validation, *figures, "", "", "")
 
 

@@ -77,11 +77,18 @@ def describe_trial(study: Study, trial: TrialOutcome) -> dict[str, Any] | None:
         "config": trial.config,
         "epochs": len(trial.reports),
         "planned_epochs": trial.planned_epochs,
-        "share_of_schedule": trial.planned_epochs / study.budget.max_epochs,
+        "share_of_schedule": _share_of_schedule(study, trial),
         "parameters": trial.cost["parameters"],
         "share_of_published": share_of_published(study, trial),
         "seconds": sum(sum(_spent(r.seconds)) for r in trial.reports),
     }
+
+
+def _share_of_schedule(study: Study, trial: TrialOutcome) -> float:
+    """Pixels a trial may train on, over those of max_epochs; a slow baseline has shorter epochs."""
+    pixels = TrialConfig.model_validate(trial.config).train.epoch_pixels
+    longest = study.budget.max_epochs * study.fixed.train.epoch_pixels
+    return trial.planned_epochs * pixels / longest
 
 
 def describe_front(study: Study, trials: list[TrialOutcome]) -> list[dict[str, Any]]:

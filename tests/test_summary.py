@@ -121,6 +121,13 @@ def test_the_incumbent_is_told_by_its_best_epoch(study: Study) -> None:
     }
 
 
+def test_a_baseline_of_a_part_of_an_epoch_had_that_part_of_the_schedule(study: Study) -> None:
+    config = {"model": {"depth": 4}, "train": {"epoch_pixels": 1_000_000}}  # of 4 million
+    trials = [trial_of("t0001", [0.7]), trial_of("B1", [0.6], config=config, planned_epochs=1)]
+    summary = summarize_study(study, samples_of(sample_of("c", None)), trials, trials[0], {})
+    assert summary["baselines"]["B1"]["share_of_schedule"] == 0.25 / 40
+
+
 def test_the_front_holds_what_no_trial_dominates_where_a_cost_counts(study: Study) -> None:
     costs = {"a": 9.0, "b": 5.0, "c": 6.0}
     values = {"a": 0.9, "b": 0.7, "c": 0.6}

@@ -49,6 +49,7 @@ SCORES = {
     "dice_mean": {"value": 0.75, "mean": 0.74, "low": 0.7, "high": 0.8},
     "cldice": {"value": 0.7, "mean": 0.69, "low": 0.65, "high": 0.75},
 }
+AT_ITS_OWN = {"dice_mean": {"value": 0.76, "mean": 0.75, "low": 0.71, "high": 0.81}}
 STUDY = {
     "objective": {"name": "val/dice_mean", "second_observer": 0.79},
     "data": {"synthetic": False, "subjects": {"test": ["09", "10"]}},
@@ -71,6 +72,7 @@ STUDY = {
         "incumbent": SCORES,
         "baselines": {"A": None, "B1": SCORES},
         "second_observer": SCORES,
+        "threshold": {"incumbent": AT_ITS_OWN, "baselines": {"A": None, "B1": AT_ITS_OWN}},
     },
 }
 
@@ -78,11 +80,11 @@ STUDY = {
 def text_of(tmp_path: Path, name: str, facts: dict[str, Any]) -> str:
     """A README with this table, filled."""
     (tmp_path / name).write_text(json.dumps(facts), encoding="utf-8")
-    text = f"Before\n<!-- results: {name} -->\nold\n<!-- end of results -->\nafter\n"
+    text = f"Before\n<!-- results: {name} -->\nSTALE\n<!-- end of results -->\nafter\n"
     filled: str = TABLES["filled"](text, tmp_path)
     assert filled.startswith("Before\n")
     assert filled.endswith("<!-- end of results -->\nafter\n")
-    assert "old" not in filled
+    assert "STALE" not in filled
     assert TABLES["filled"](filled, tmp_path) == filled
     return filled
 
@@ -114,23 +116,23 @@ def text_of(tmp_path: Path, name: str, facts: dict[str, Any]) -> str:
             "chase_db1.json",
             STUDY,
             "| incumbent t0007 | 0.770 (0.760 to 0.780) | 0.750 (0.700 to 0.800) "
-            "| 0.700 (0.650 to 0.750) | 123,456 | 40 |  |",
+            "| 0.760 (0.710 to 0.810) | 0.700 (0.650 to 0.750) | 123,456 | 40 |  |",
         ),
         (
             "chase_db1.json",
             STUDY,
-            "| baseline A | none in this time | none in this time |  |  |  |  |",
+            "| baseline A | none in this time | none in this time |  |  |  |  |  |",
         ),
         (
             "chase_db1.json",
             STUDY,
             "| baseline B1 | 0.600 (0.500 to 0.700) | 0.750 (0.700 to 0.800) "
-            "| 0.700 (0.650 to 0.750) | 2,453,090 | 3 | 0.0012 |",
+            "| 0.760 (0.710 to 0.810) | 0.700 (0.650 to 0.750) | 2,453,090 | 3 | 0.0012 |",
         ),
         (
             "chase_db1.json",
             STUDY,
-            "| second observer | 0.790 | 0.750 (0.700 to 0.800) "
+            "| second observer | 0.790 | 0.750 (0.700 to 0.800) |  "
             "| 0.700 (0.650 to 0.750) |  |  |  |",
         ),
         ("scale.json", SCALE, "| 2,000 | 41.2 | 1.23 | 0.81 |"),

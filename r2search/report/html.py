@@ -141,8 +141,9 @@ def _search(summary: Summary, trials: Sequence[TrialOutcome]) -> Html:
             "curves",
             f"{name} over epochs: the learning curve of every trial",
             learning_curves(summary, trials),
-            "An epoch is the same number of training pixels for all. A cross is where a trial was "
-            "stopped; a dotted line, a rung, where trials are compared.",
+            "An epoch is the same number of training pixels for all trials; for a baseline that is "
+            "too slow for one, a part of it. A cross is where a trial was stopped; a dotted line, "
+            "a rung, where trials are compared.",
         )
     )
     return section("Search", *drawings)
