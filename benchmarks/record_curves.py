@@ -57,8 +57,8 @@ from r2search.tuning.curves import Recording, write_curves
 from r2search.tuning.engine import validated
 
 RATE = Rate(flops_per_s=6.5e11, elements_per_s=1.3e9)  # as a study of 20 minutes measured it
-# Seconds. A study of 20 minutes by two workers allows 22.6 s; an epoch of it, 4 million pixels and
-# whole validation images at their own size, is six to eight times one of RECIPES.
+# Seconds. A study of 20 minutes by two workers that confirms allows 13.5 s; an epoch of it is, by
+# the cost model and the size of its images, about four to six times one of RECIPES.
 EPOCH_LIMIT = 3.2
 
 
