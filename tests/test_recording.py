@@ -1,5 +1,6 @@
 """Curves recorded by the real command: broken off, taken to another machine, gone on with."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,23 @@ def test_parts_without_a_table_are_enough(
     assert done.returncode == 0, done.stderr
     assert "3 of 3 are there" in done.stdout
     assert read_curves(out).curves == read_curves(table).curves
+
+
+@pytest.mark.parametrize(("factor", "taken"), [(1 + 4e-16, True), (1.001, False)])
+def test_another_processor_may_draw_another_last_digit_and_no_more(
+    folder: tuple[Path, Path], table: Path, tmp_path: Path, factor: float, taken: bool
+) -> None:
+    parts = tmp_path / "tiny.parquet.parts"
+    shutil.copytree(table.with_name(parts.name), parts)
+    part = json.loads((parts / "c0001.json").read_text())
+    drawn = part["overrides"]["train.lr"]
+    part["overrides"]["train.lr"] = drawn * factor
+    assert part["overrides"]["train.lr"] != drawn
+    (parts / "c0001.json").write_text(json.dumps(part))
+    done = record(folder, tmp_path / "tiny.parquet", "--configs", "2")
+    assert (done.returncode == 0) is taken, done.stderr
+    wanted = "3 of 3 are there" if taken else "of another config than this c0001"
+    assert wanted in done.stdout + done.stderr
 
 
 def test_a_table_says_who_began_it_and_who_went_on(
