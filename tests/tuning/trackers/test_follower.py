@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import psutil
@@ -24,6 +26,27 @@ from r2search.tuning.trackers.account import Asked
 from r2search.tuning.trackers.follower import Follower
 
 PATIENCE_S = 60.0  # on a busy machine
+
+
+@pytest.fixture
+def left_behind(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """The processes of this test that still run.
+
+    They are known by a mark that they inherit: a helper whose parent was killed keeps it for a
+    moment, and another test may have such a helper too.
+    """
+    mark = uuid4().hex
+    monkeypatch.setenv("R2SEARCH_TEST", mark)
+
+    def look() -> list[str]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # it has just ended
+                if process.environ().get("R2SEARCH_TEST") == mark:
+                    found.append(" ".join(process.cmdline()))
+        return found
+
+    return look
 
 
 def show(folder: Path, asked: Asked = "sync") -> Follower:
@@ -260,7 +283,10 @@ def test_an_offline_study_waits_in_the_run_folder_and_is_the_same_when_synced(
 
 
 def test_on_a_full_disk_an_offline_study_goes_on_and_is_whole_when_synced(
-    server: WandbServer, tmp_path: Path, make_bundle: Callable[..., Path]
+    server: WandbServer,
+    tmp_path: Path,
+    make_bundle: Callable[..., Path],
+    left_behind: Callable[[], list[str]],
 ) -> None:
     with small_disk(tmp_path / "disk", size_mib=64) as disk:
         made_up, began = MadeUpStudy(disk / "run"), set(server.runs)
@@ -275,7 +301,7 @@ def test_on_a_full_disk_an_offline_study_goes_on_and_is_whole_when_synced(
             before = time.monotonic()
             follower.finish()
             assert time.monotonic() - before < 6
-        assert left_behind(made_up.folder) == []
+        assert left_behind() == []
         filler.unlink()
         assert show(made_up.folder).whole
         found = shown(server, without=began)
@@ -318,17 +344,6 @@ def test_a_run_has_the_images_that_its_trial_left(
     assert not [run for run in others if any("prediction" in row for row in run.rows)]
 
 
-def left_behind(folder: Path) -> list[str]:
-    """Processes that still work on a run folder, and helpers of wandb that nobody owns."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "ppid"]):
-        words = process.info["cmdline"] or []
-        orphan = process.info["ppid"] == 1 and any("wandb-core" in word for word in words)
-        if orphan or str(folder) in words:
-            found.append(" ".join(words))
-    return found
-
-
 DRIVER = """
 import sys, time
 from pathlib import Path
@@ -346,7 +361,7 @@ with Interrupt() as interrupt, Follower(Path(sys.argv[1]), "online", print) as f
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_a_driver_that_is_interrupted_or_killed(
-    server: WandbServer, folder: Path, number: int
+    server: WandbServer, folder: Path, number: int, left_behind: Callable[[], list[str]]
 ) -> None:
     made_up = MadeUpStudy(folder)
     made_up.begin()
@@ -356,16 +371,20 @@ def test_no_process_outlives_a_driver_that_is_interrupted_or_killed(
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert driver.stdout is not None
     assert driver.stdout.readline() == b"up\n"
+    assert any("wandb-core" in words for words in left_behind())  # they would be seen
     os.kill(driver.pid, number)
     assert driver.wait(PATIENCE_S) == (-number if number == signal.SIGKILL else 0)
     if number == signal.SIGKILL:
-        wait_for(lambda: not left_behind(folder))
-    assert left_behind(folder) == []
+        wait_for(lambda: not left_behind())
+    assert left_behind() == []
     driver.stdout.close()
 
 
 def test_a_server_that_answers_slowly_costs_five_seconds_at_the_end(
-    server: WandbServer, folder: Path, make_bundle: Callable[..., Path]
+    server: WandbServer,
+    folder: Path,
+    make_bundle: Callable[..., Path],
+    left_behind: Callable[[], list[str]],
 ) -> None:
     made_up = MadeUpStudy(folder)
     made_up.trials()
@@ -382,7 +401,7 @@ def test_a_server_that_answers_slowly_costs_five_seconds_at_the_end(
     finally:
         server.delay_s = 0.0
     assert not follower.whole
-    assert left_behind(folder) == []
+    assert left_behind() == []
 
 
 PLANTED = "7a" * 20
