@@ -8,7 +8,9 @@ machine hits all; medians are compared.
 
 - reference: float32, contiguous, plain Adam, memory as the C library has it; data resident.
 - r2search:  precision, layout, layers and memory as a trial has them, fused AdamW; data resident.
-- with feed: the same, batches cut and augmented by PatchSampler as in a training.
+- compiled:  the same with `train.compile` (with --compile; compiling is not counted, its seconds
+  are told).
+- with feed: as r2search, batches cut and augmented by PatchSampler as in a training.
 - together:  as many processes of one thread (on a GPU: 4, 8, 16 processes) with feed, all at
   once, as the workers of a study; patches per second of all.
 
@@ -44,6 +46,7 @@ from r2search.models.unet import build_model
 from r2search.train.hardware import (
     Hardware,
     apply,
+    compiled,
     detect,
     place_images,
     place_model,
@@ -53,6 +56,7 @@ from r2search.train.losses import LOSSES
 from r2search.train.optim import build_optimizer
 
 REFERENCE, OWN, FED, MATMUL = "reference", "r2search", "with feed", "matrix product"
+COMPILED = "compiled"
 MEMORY = "GLIBC_TUNABLES"  # the setting of workers that concerns it
 MATMUL_SIZES = (1024, 2048)  # edges; the faster counts
 GPU_WORKERS = (4, 8, 16)
@@ -94,6 +98,7 @@ def stepper(way: str, config: TrialConfig, threads: int) -> Callable[[], None]:
     model = build_model(config.model)
     place_model(model, hardware)
     model.train()
+    stepped = compiled(model, hardware) if way == COMPILED else model
     optimizer = (
         Adam(model.parameters()) if way == REFERENCE else build_optimizer(model, config.train)
     )
@@ -106,7 +111,7 @@ def stepper(way: str, config: TrialConfig, threads: int) -> Callable[[], None]:
         fovs = torch.from_numpy(batch.fovs).to(hardware.device)
         images = place_images(torch.from_numpy(batch.images), hardware)
         parts = [(images, lambda logits: LOSSES[config.train.loss](logits, masks, fovs, 1.0))]
-        training_step(model, optimizer, parts, hardware).item()
+        training_step(stepped, optimizer, parts, hardware).item()
 
     return step
 
@@ -132,10 +137,11 @@ def serve(connection: Connection, way: str, config: TrialConfig, threads: int) -
         while connection.recv():
             connection.send(matmul_flops(config, threads))
         return
+    start = time.perf_counter()
     step = stepper(way, config, threads)
     step()  # allocates and chooses kernels
     step()
-    connection.send(0.0)  # ready
+    connection.send(time.perf_counter() - start)  # ready
     while steps := connection.recv():
         start = time.perf_counter()
         for _ in range(steps):
@@ -150,6 +156,7 @@ class Ways:
         context = get_context("spawn")
         self._ends: list[Connection] = []
         self._processes = []
+        self.ready: dict[str, float] = {}  # seconds until the second step was done
         for name in names:
             here, there = context.Pipe()
             process = context.Process(target=serve, args=(there, name, config, threads))
@@ -158,7 +165,7 @@ class Ways:
                 os.environ[MEMORY] = PROCESS_SETTINGS[MEMORY]
             process.start()
             if name != MATMUL:
-                here.recv()
+                self.ready[name] = here.recv()
             self._ends.append(here)
             self._processes.append(process)
 
@@ -182,13 +189,17 @@ class Ways:
             process.join()
 
 
-def measure(config: TrialConfig, threads: int, pairs: int, steps: int) -> dict[str, list[float]]:
-    """The rates of every way, one value a turn: patches per second, flops of the product."""
-    names = [REFERENCE, OWN, FED, MATMUL]
+def measure(
+    config: TrialConfig, threads: int, names: list[str], pairs: int, steps: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """The rates of every way, one value a turn: patches per second, flops of the product.
+
+    Then the seconds that each took to begin.
+    """
     ways = Ways(names, config, threads)
     turns = [ways.one_by_one(steps) for _ in range(pairs)]
     ways.close()
-    return dict(zip(names, map(list, zip(*turns, strict=True)), strict=True))
+    return dict(zip(names, map(list, zip(*turns, strict=True)), strict=True)), ways.ready
 
 
 def measure_together(config: TrialConfig, workers: int, pairs: int, steps: int) -> list[float]:
@@ -199,13 +210,21 @@ def measure_together(config: TrialConfig, workers: int, pairs: int, steps: int) 
     return rates
 
 
-def describe(config: TrialConfig, rates: dict[str, list[float]]) -> dict[str, Any]:
+def describe(
+    config: TrialConfig, rates: dict[str, list[float]], ready: dict[str, float]
+) -> dict[str, Any]:
     """Medians of a measurement, and what they say."""
     middle = {name: statistics.median(values) for name, values in rates.items()}
     patch = model_cost(config.model, config.patch, config.patch)
-    achieved = middle[OWN] * 3 * patch.flops
-    return {
+    flops = 3 * patch.flops
+    achieved = middle[OWN] * flops
+    also = {
+        "compiled": middle[COMPILED] / middle[REFERENCE],
+        "compiled_share_of_matmul_rate": middle[COMPILED] * flops / middle[MATMUL],
+    }
+    return (also if COMPILED in middle else {}) | {
         "rates": rates,
+        "seconds_to_begin": ready,
         "speedup": middle[OWN] / middle[REFERENCE],
         "feed": middle[FED] / middle[OWN],
         "gflops": achieved / 1e9,
@@ -222,7 +241,9 @@ def main() -> None:
     parser.add_argument("--filters", type=int, nargs="+", default=[16], help="base filters (16)")
     parser.add_argument("--pairs", type=int, default=5, help="turns of each way (5)")
     parser.add_argument("--steps", type=int, default=10, help="training steps a turn (10)")
+    parser.add_argument("--compile", action="store_true", help="the compiled step, too")
     given = parser.parse_args()
+    ways = [REFERENCE, OWN, *([COMPILED] if given.compile else []), FED, MATMUL]
     gpu = torch.cuda.is_available()
     table = Table(title="R2U-Net, depth 4, t=2, 64 px, batch 16: median patches/s")
     for heading in ("filters", "threads", "way", "median", "lowest", "highest", "note"):
@@ -232,14 +253,20 @@ def main() -> None:
         config = trial_config(filters)
         found: dict[str, Any] = {"config": config.model_dump(mode="json")}
         for threads in (1,) if gpu else (1, 2):
-            part = describe(config, measure(config, threads, given.pairs, given.steps))
+            part = describe(config, *measure(config, threads, ways, given.pairs, given.steps))
             found[f"{threads}_threads"] = part
             notes = {
                 OWN: f"{part['speedup']:.2f} x reference, {part['gflops']:.0f} GFLOP/s, "
                 f"{part['share_of_matmul_rate']:.0%} of the matrix product",
                 FED: f"{part['feed']:.2f} of the step alone",
             }
-            for name in (REFERENCE, OWN, FED):
+            if COMPILED in ways:
+                notes[COMPILED] = (
+                    f"{part['compiled']:.2f} x reference, "
+                    f"{part['compiled_share_of_matmul_rate']:.0%} of the matrix product, after "
+                    f"{part['seconds_to_begin'][COMPILED]:.0f} s"
+                )
+            for name in ways[:-1]:
                 add_row(table, filters, threads, name, part["rates"][name], notes.get(name, ""))
         for workers in GPU_WORKERS if gpu else (2,):
             rates = measure_together(config, workers, given.pairs, given.steps)

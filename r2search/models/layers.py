@@ -141,6 +141,8 @@ class BatchNorm2d(nn.BatchNorm2d):
     """Of few channels: several pixels are normed as if they were one of more channels."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # it writes a kernel of its own, and cannot read ours
+            return super().forward(x)
         pixels = self._side_by_side(x)
         if pixels == 1 or not (self.training and _slow(x)):
             return super().forward(x)

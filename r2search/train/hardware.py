@@ -121,6 +121,26 @@ def pinned(batch: Batch) -> Batch:
     return Batch(*(torch.from_numpy(part).pin_memory().numpy() for part in batch))
 
 
+def compiled(model: nn.Module, hardware: Hardware) -> nn.Module:
+    """The same network, sharing all tensors, for training steps: compiled at its first batch.
+
+    That takes a minute or more, and again for batches of another size. What goes wrong there, such
+    as that there is no C++ compiler, is raised by the first step (`is_compiler_error`).
+    """
+    import torch._inductor.config as settings  # takes two seconds, and few trainings compile
+
+    settings.compile_threads = hardware.threads
+    torch._dynamo.reset()  # it would keep every network that it compiled
+    return torch.compile(model, dynamic=False)  # type: ignore[return-value]
+
+
+def is_compiler_error(error: BaseException) -> bool:
+    """Whether an error says that a network could not be compiled."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    return isinstance(error, TorchDynamoException)
+
+
 # Of one micro-batch: images as placed, and the loss of their logits. The gradient of a step is that
 # of the sum of these losses.
 MicroBatch = tuple[Tensor, Callable[[Tensor], Tensor]]

@@ -20,7 +20,7 @@ def _eager(kind: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
     """`kind` without what torch wraps round its methods for `torch.compile`.
 
     The wrappers import torch's compiler at the first call, which takes a worker longer than to make
-    its network and the first step (docs/experiments.md). A step of ours is never compiled.
+    its network and the first step (docs/experiments.md). An update is never compiled here.
     """
     wrapped = "add_param_group", "load_state_dict", "state_dict", "zero_grad"
     bare = {name: inspect.unwrap(getattr(kind, name)) for name in wrapped}

@@ -22,6 +22,8 @@ from r2search.records import EpochReport
 from r2search.train.evaluation import evaluate
 from r2search.train.hardware import (
     Hardware,
+    compiled,
+    is_compiler_error,
     pinned,
     place_model,
     return_freed_memory,
@@ -61,7 +63,8 @@ class Trainer:
     often the training was saved and restored. The random states of torch are left as they were.
 
     When memory runs out for the first time, the training frees what it can and goes on with half
-    the micro-batch, and says so in `notes`; the second time the error is raised.
+    the micro-batch, and says so in `notes`; the second time the error is raised. Where the step
+    cannot be compiled it goes on without, and says that, too.
     """
 
     def __init__(
@@ -98,6 +101,8 @@ class Trainer:
         preparation = fit_preparation(config.data, samples.train)
         self._sampler = PatchSampler(samples.train, config, preparation)
         place_model(self.model, hardware)
+        # What the steps run; validation has images of many sizes and runs the network itself.
+        self._stepped = compiled(self.model, hardware) if config.train.compile else self.model
         self.predictor = Predictor(self.model, config, preparation, hardware)
         self._optimizer = build_optimizer(self.model, config.train)
         self._plateau = Plateau()
@@ -110,20 +115,29 @@ class Trainer:
         and it may raise to leave the epoch, which the next call then continues. A loss or an output
         that is not finite raises FloatingPointError.
         """
-        try:
-            return self._run_epoch(tick)
-        except (MemoryError, RuntimeError) as error:
-            size = halved(self.micro_batch, self._config)
-            if not (is_out_of_memory(error) and self._may_halve and size):
-                raise
-        # Only here is free what the traceback held.
-        self._optimizer.zero_grad(set_to_none=True)
-        return_freed_memory()
+        while True:
+            try:
+                return self._run_epoch(tick)
+            except (MemoryError, RuntimeError) as error:
+                remedy = self._remedy(error)
+                if remedy is None:
+                    raise
+            # Only here is free what the traceback held.
+            self._optimizer.zero_grad(set_to_none=True)
+            return_freed_memory()
+            self.notes.append(f"epoch {self.epoch + 1}: {remedy}")
+
+    def _remedy(self, error: Exception) -> str | None:
+        """Make the next try one that does not meet this error; says what is changed."""
+        if self._stepped is not self.model and is_compiler_error(error):
+            self._stepped = self.model
+            reason = str(error).partition("\n\n")[0]  # then comes advice for torch's developers
+            return f"could not be compiled and goes on without: {' '.join(reason.split())}"
+        size = halved(self.micro_batch, self._config)
+        if not (is_out_of_memory(error) and self._may_halve and size):
+            return None
         self.micro_batch, self._may_halve = size, False
-        self.notes.append(
-            f"epoch {self.epoch + 1}: out of memory; goes on with micro-batches of {size}"
-        )
-        return self._run_epoch(tick)
+        return f"out of memory; goes on with micro-batches of {size}"
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of parameters and running statistics, contiguous and on the CPU."""
@@ -212,7 +226,7 @@ class Trainer:
                     group["lr"] = self._rate(len(progress.losses))
                 parts = micro_batches(batch, self.micro_batch, self._config, self._hardware)
                 progress.losses.append(
-                    training_step(self.model, self._optimizer, parts, self._hardware)
+                    training_step(self._stepped, self._optimizer, parts, self._hardware)
                 )
                 progress.pixels += batch.masks.size
                 progress.random = _generator(self._hardware).get_state()

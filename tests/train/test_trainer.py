@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 import weakref
@@ -136,6 +137,40 @@ def test_computing_blocks_again_for_backward_changes_no_report(samples: SampleSe
         for on in (False, True)
     )
     assert again == plain
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++ to compile with")
+def test_a_compiled_step_trains_the_same_network(samples: SampleSet) -> None:
+    from torch._dynamo.utils import counters
+
+    model = {"block": "recurrent_residual", "dropout": 0.0}  # compiled, it draws other numbers
+    reports, weights = [], []
+    counters.clear()
+    for compile in (False, True):
+        training = trainer(tiny(model=model, compile=compile), samples)
+        reports.append([training.run_epoch().metrics for _ in range(2)])
+        weights.append(training.weights())
+        assert training.notes == []
+    for plain, fast in zip(*reports, strict=True):
+        assert fast == pytest.approx(plain, rel=0.02, abs=0.02, nan_ok=True)
+    assert weights[0].keys() == weights[1].keys()
+    assert counters["stats"]["unique_graphs"] == 1  # all of it, and only what was asked for
+    assert not counters["graph_break"]
+
+
+def test_without_a_c_compiler_the_training_goes_on_and_says_so(
+    samples: SampleSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import torch._inductor.config as settings
+
+    monkeypatch.setattr(settings.cpp, "cxx", (None, "no-such-compiler"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing compiled before
+    training = trainer(tiny(compile=True), samples)
+    report = training.run_epoch()
+    assert report.metrics == trainer(tiny(), samples).run_epoch().metrics
+    (note,) = training.notes
+    assert note.startswith("epoch 1: could not be compiled and goes on without: ")
+    assert "C++ compiler" in note
 
 
 def test_checkpointing_reaches_the_network(samples: SampleSet) -> None:
