@@ -31,9 +31,14 @@ let queue = Promise.resolve();
 // A page that is not shown (a headless browser photographs it) may have no frame.
 const frame = () => new Promise(done => { requestAnimationFrame(done); setTimeout(done, 100); });
 function ask(plot) {
-  if (!asked.has(plot)) queue = queue.then(() => draw(plot)).then(frame);
+  if (!asked.has(plot)) drawNext(plot);
   asked.add(plot);
   return queue;
+}
+// The colours are asked for when its turn comes: a screen may have turned dark since.
+function drawNext(plot) {
+  const fits = () => plot.dataset.drawn === (night.matches ? "dark" : "light");
+  queue = queue.then(() => fits() || draw(plot)).catch(reportError).then(frame);
 }
 const watcher = new IntersectionObserver(seen => {
   for (const {target} of seen.filter(entry => entry.isIntersecting)) {
@@ -47,10 +52,9 @@ const REST_MS = 4000; // after the page was loaded
 addEventListener("load", () => setTimeout(async () => {
   for (const plot of plots) await ask(plot);
 }, REST_MS));
-night.addEventListener("change", () =>
-  plots.filter(plot => plot.dataset.drawn).forEach(plot => draw(plot)));
+night.addEventListener("change", () => plots.filter(plot => asked.has(plot)).forEach(drawNext));
 addEventListener("beforeprint", () => plots.forEach(plot => draw(plot, false)));
-addEventListener("afterprint", () => plots.forEach(plot => draw(plot)));
+addEventListener("afterprint", () => plots.forEach(drawNext));
 
 // Parallel coordinates: what is within all the ranges brushed is what the table of trials shows.
 function followBrush(plot, place) {

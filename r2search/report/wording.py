@@ -108,6 +108,8 @@ def verdict(summary: Summary) -> list[str]:
         return ["No trial has yielded a network."]
     value = best["value"]
     lines = [f"{best['trial']} reaches {name} {number(value)} at epoch {best['epoch']}."]
+    if start := best.get("start"):  # none before there were any
+        lines.append(f"It is the start {start}, which the space file names.")
     for label, baseline in part(summary, "baselines").items():
         if label == best["trial"]:
             lines.append(f"It is a baseline: no trial of the search was better than {label}.")

@@ -256,6 +256,7 @@ def describe(trial: TrialOutcome) -> dict[str, Any]:
         "value": best.metrics[METRIC],
         "metrics": best.metrics,
         "overrides": trial.overrides,
+        "start": None,
         "config": trial.config,
         "epochs": len(trial.reports),
         "planned_epochs": trial.planned_epochs,

@@ -398,6 +398,14 @@ def test_a_baseline_that_failed_is_not_passed_over(summary: dict[str, Any]) -> N
     assert "Baseline B2 has no result: there is nothing to compare with." in verdict(summary)
 
 
+def test_an_incumbent_that_the_search_did_not_find_by_itself_is_told(
+    summary: dict[str, Any],
+) -> None:
+    assert not [line for line in verdict(summary) if "space file" in line]
+    summary["incumbent"]["start"] = "ours"
+    assert "It is the start ours, which the space file names." in verdict(summary)
+
+
 def test_a_summary_without_status_counts_as_interrupted() -> None:
     assert warnings({}) == ["Interrupted: the study ended before its budget was used."]
 

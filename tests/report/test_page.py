@@ -134,8 +134,18 @@ def test_a_dark_screen_gets_a_dark_page_and_light_lines(browser: Any, report: Pa
     label = shown.page.locator("#figure-time .xtick text").first
     assert "rgb(226, 231, 238)" in label.get_attribute("style")
     assert shown.errors == []
+    shown.page.close()
+
+
+def test_a_screen_that_turns_light_while_figures_are_drawn_gets_them_all_light(
+    browser: Any, report: Path
+) -> None:
+    shown = opened(browser, report, color_scheme="dark")
+    shown.page.locator(".plot[data-drawn]").first.wait_for()
     shown.page.emulate_media(color_scheme="light")
-    shown.page.locator(".plot[data-drawn=light] #figure-time").wait_for()
+    draw_all(shown.page)
+    shown.page.wait_for_function("!document.querySelector('.plot[data-drawn=dark]')")
+    assert shown.errors == []
     shown.page.close()
 
 
