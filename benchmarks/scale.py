@@ -81,7 +81,7 @@ def made_up(config: TrialConfig, epoch: int) -> EpochReport:
 class MadeUp:
     """As much of a Trainer as a trainable asks for."""
 
-    predictor = None  # nothing is predicted where a run has no folder for that
+    first_mask = None  # nothing is predicted
 
     def __init__(self, config: TrialConfig) -> None:
         self._config, self._epoch = config, 0
@@ -156,7 +156,7 @@ def study_of(trials: int, early_terminate: str) -> Study:
             "early_terminate.type": early_terminate,
         },
     )
-    return study.model_copy(update={"baselines": {}})
+    return study.model_copy(update={"baselines": {}, "starts": {}})
 
 
 SLOTS = Slots(Workers(count=2, threads=1, gpus=0.0), Rate(1e15, 1e15))
@@ -242,7 +242,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--trials", type=int, default=2000, help="through Ray")
     parser.add_argument("--simulate", type=int, help="so many trials on a virtual clock instead")
-    parser.add_argument("--early-terminate", default="ray_asha", help="type of the space file")
+    parser.add_argument("--early-terminate", default="asha", help="type of the space file")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
