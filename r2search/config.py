@@ -125,8 +125,22 @@ class TrainConfig(Strict):
         4_000_000, ge=1_000, description="training pixels of one epoch, equal for all configs"
     )
     checkpoint_activations: bool = False  # compute blocks again for backward: less memory
+    compile: bool = Field(
+        False,
+        description="compile the step, which takes a minute or more: for trainings of hours; needs "
+        "a C++ compiler, and goes on without where there is none",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+
+    @model_validator(mode="after")
+    def _what_is_compiled_is_kept(self) -> Self:
+        if self.compile and self.checkpoint_activations:
+            raise ValueError(
+                "compile and checkpoint_activations exclude each other: torch compiles no network "
+                "whose blocks are computed again; switch one off"
+            )
+        return self
 
 
 AUTO_TILE = 1024  # pixels
@@ -311,12 +325,12 @@ WAITING = ("asha", "pasha", "hyperband")  # with these types trials wait at rung
 
 class EarlyTerminateConfig(Strict):
     type: Literal["asha", "pasha", "hyperband", "median", "ray_asha", "none"] = Field(
-        "ray_asha",
+        "asha",
         description="asha, pasha, hyperband: trials wait at rungs, and the best go on; "
         "ray_asha, median: the others are stopped",
     )
     grace_period: int = Field(2, ge=1, description="epochs that every trial gets")
-    reduction_factor: int = Field(3, ge=2, description="one in so many passes a rung")
+    reduction_factor: int = Field(4, ge=2, description="one in so many passes a rung")
     unit: Literal["epochs", "seconds"] = Field(
         "epochs", description="trials meet at a rung after as many epochs, or as many seconds"
     )
@@ -370,6 +384,7 @@ class Study(Strict):
     early_terminate: EarlyTerminateConfig = EarlyTerminateConfig()
     confirm: ConfirmConfig | None = None
     baselines: dict[str, Baseline] = Field({})
+    starts: dict[str, dict[str, Value]] = Field({}, description="draws that come first, by name")
 
     @property
     def confirmation(self) -> ConfirmConfig | None:

@@ -23,10 +23,11 @@ def json_schema() -> dict[str, Any]:
             parameters[key] = parameters[section][name] = _ref(f"entry:{key}")
     for section in SECTIONS:
         parameters[section] = _closed({"parameters": _closed(parameters[section])})
-    compared: dict[str, Any] = {key: _ref(key) for key in settings if key not in PER_STUDY}
-    compared[PUBLISHED_STEPS] = {"type": "integer", "minimum": 1}
+    searched: dict[str, Any] = {key: _ref(key) for key in settings if key not in PER_STUDY}
+    compared = searched | {PUBLISHED_STEPS: {"type": "integer", "minimum": 1}}
     schema["properties"]["parameters"] = _closed(parameters)
     schema["properties"]["baselines"]["additionalProperties"] = _closed(compared)
+    schema["properties"]["starts"]["additionalProperties"] = _closed(searched)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "r2search space file"
     return schema

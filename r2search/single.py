@@ -37,7 +37,9 @@ def train_one(
     """
     study, samples = prepare(study)
     config = trial_config(study, {})
-    study = study.model_copy(update={"parameters": (), "baselines": {}, "confirm": None})
+    study = study.model_copy(
+        update={"parameters": (), "baselines": {}, "starts": {}, "confirm": None}
+    )
     run_dir = claim(run_dir)
     console = console or Console()
     facts = open_run(study, run_dir, command)

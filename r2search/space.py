@@ -112,6 +112,8 @@ def _assemble(
         )
     for name, baseline in study.baselines.items():
         config_with(study.fixed, baseline.overrides, source, f"baselines.{name}.")
+    starts = {name: _start(name, given, study, file, source) for name, given in file.starts.items()}
+    study = study.model_copy(update={"starts": starts})
     suggest = suggest_randomly(np.random.default_rng(0))
     for _ in range(TRIAL_DRAWS):
         try:
@@ -150,6 +152,36 @@ def _baseline(name: str, given: Mapping[str, Any], source: Source) -> Baseline:
     return Baseline(overrides=overrides, published_steps=steps)
 
 
+def _start(
+    name: str, given: Mapping[str, Any], study: Study, file: SpaceFile, source: Source
+) -> dict[str, Value]:
+    """One start as a draw of the space; what is not named there has its default.
+
+    Settings that were assigned over the space file leave it, and every start with it.
+    """
+    varying = {p.key: p for p in study.parameters}
+    named: dict[str, Any] = {}
+    for key, value in given.items():
+        where = f"starts.{name}.{key}"
+        require_setting(key, value, where, source)
+        entry = file.parameters.get(key)
+        if entry is None or form_of(key, entry, source) == "value":
+            raise source.error(
+                where, f"does not vary in this space, got {value!r}; let it vary, or leave it out"
+            )
+        named[key] = convert(key, value, where, source)
+    start = draw(study, lambda p: named.get(p.key, setting(study.fixed, p.key)))
+    for key, value in start.items():
+        if not allows(varying[key], value):
+            got = "got" if key in named else "is not named and has its default,"
+            raise source.error(
+                f"starts.{name}.{key}",
+                f"{got} {value!r}, which the space cannot draw; give a value that it can",
+            )
+    config_with(study.fixed, start, source, f"starts.{name}.")
+    return start
+
+
 def require_something_to_search(study: Study) -> None:
     """Raise Misuse when nothing varies: every trial would be the same."""
     # What exists in no draw at the start depends on something that never does.
@@ -179,6 +211,7 @@ def dump_study(study: Study) -> str:
         **{name: plain[name] for name in STUDY_SECTIONS if plain[name] is not None},
         "parameters": fixed | {p.key: _entry_of(p) for p in study.parameters},
         "baselines": {name: _entry_of_baseline(b) for name, b in plain["baselines"].items()},
+        "starts": plain["starts"],
     }
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 

@@ -91,6 +91,9 @@ class SpaceFile(Strict):
     baselines: dict[str, dict[str, Any]] = Field(
         {}, description="name: dotted key: value, and published_steps where known"
     )
+    starts: dict[str, dict[str, Any]] = Field(
+        {}, description="name: dotted key: value; configs of the space that are drawn first"
+    )
 
 
 @dataclass

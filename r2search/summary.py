@@ -1,5 +1,6 @@
 """summary.json: the facts of a finished study, for a script. Pure."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -74,6 +75,7 @@ def describe_trial(study: Study, trial: TrialOutcome) -> dict[str, Any] | None:
         "value": best.metrics[study.metric.name],
         "metrics": best.metrics,
         "overrides": trial.overrides,
+        "start": start_of(study, trial),
         "config": trial.config,
         "epochs": len(trial.reports),
         "planned_epochs": trial.planned_epochs,
@@ -82,6 +84,13 @@ def describe_trial(study: Study, trial: TrialOutcome) -> dict[str, Any] | None:
         "share_of_published": share_of_published(study, trial),
         "seconds": sum(sum(_spent(r.seconds)) for r in trial.reports),
     }
+
+
+def start_of(study: Study, trial: TrialOutcome) -> str | None:
+    """The start of the space file that a trial is; None if it was found by the search."""
+    drawn = json.dumps(trial.overrides, sort_keys=True)  # a record has lists for tuples
+    named = study.starts.items()
+    return next((name for name, one in named if json.dumps(one, sort_keys=True) == drawn), None)
 
 
 def _share_of_schedule(study: Study, trial: TrialOutcome) -> float:

@@ -68,6 +68,11 @@ def test_a_value_outside_its_limits_is_refused(model: type, values: dict[str, ob
         model(**values)
 
 
+def test_a_network_whose_blocks_are_computed_again_is_not_compiled() -> None:
+    with pytest.raises(ValidationError, match="exclude each other"):
+        TrainConfig(compile=True, checkpoint_activations=True)
+
+
 def test_tiles_must_advance() -> None:
     # overlap 128 of tile 256 is just half: every pixel is in at most two tiles a side
     assert InferenceConfig(tile=256, overlap=128).overlap == 128

@@ -199,6 +199,19 @@ def test_every_trial_is_an_offline_run_of_wandb(tiny: Run) -> None:
     assert set(tiny.summary["tracking"]["not_uploaded"]) == {t.trial for t in tiny.trials}
 
 
+def repeated(scores: dict[str, float]) -> dict[str, Any]:
+    """What these scores are compared by.
+
+    A worker may add up in another order than `evaluate` does, with other threads, and a pixel just
+    at the threshold may fall to its other side: what counts pixels may differ in the fourth digit.
+    """
+    smooth = {"auc_roc", "auc_pr", "brier"}
+    return {
+        name: pytest.approx(value, rel=1e-6 if name in smooth else 1e-3, abs=1e-6)
+        for name, value in scores.items()
+    }
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_the_exported_network_repeats_its_scores(
     tiny: Run, split: str, capsys: pytest.CaptureFixture[str]
@@ -207,7 +220,7 @@ def test_the_exported_network_repeats_its_scores(
     metrics = summary["incumbent"]["metrics"].items()
     stored = {key.removeprefix("val/"): value for key, value in metrics if key.startswith("val/")}
     expected = stored if split == "val" else values(summary["test"]["incumbent"])
-    assert evaluate(tiny, split, capsys) == pytest.approx(expected, abs=1e-6)
+    assert evaluate(tiny, split, capsys) == repeated(expected)
 
 
 def test_the_exported_network_segments_a_picture(tiny: Run, tmp_path: Path) -> None:
@@ -239,11 +252,11 @@ def test_finalists_are_confirmed_and_one_of_their_trainings_is_exported(
     assert best["metrics"].items() <= manifest.metrics.items()
     stored = {k.removeprefix("val/"): v for k, v in best["metrics"].items() if k[:4] == "val/"}
     half = "--threshold", "0.5"
-    assert evaluate(confirmed, "val", capsys, *half) == pytest.approx(stored, abs=1e-6)
+    assert evaluate(confirmed, "val", capsys, *half) == repeated(stored)
     tested = values(test["incumbent"])
-    assert evaluate(confirmed, "test", capsys, *half) == pytest.approx(tested, abs=1e-6)
+    assert evaluate(confirmed, "test", capsys, *half) == repeated(tested)
     own = values(test["threshold"]["incumbent"])
-    assert evaluate(confirmed, "test", capsys) == pytest.approx(own, abs=1e-6)
+    assert evaluate(confirmed, "test", capsys) == repeated(own)
 
 
 def test_a_confirmation_is_shown_while_it_runs_and_afterwards(confirmed: Run) -> None:
@@ -399,7 +412,7 @@ def test_the_network_of_photographs_repeats_its_score(
 ) -> None:
     value = real.summary["incumbent"]["value"]
     found = evaluate(real, "val", capsys, "--threshold", "0.5")
-    assert found["dice_mean"] == pytest.approx(value, abs=1e-6)
+    assert {"dice_mean": found["dice_mean"]} == repeated({"dice_mean": value})
 
 
 def test_a_final_network_was_trained_on_all_images_after_it(tiny: Run) -> None:

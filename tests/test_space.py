@@ -245,6 +245,54 @@ def test_published_steps_that_are_no_number_of_steps_are_named(tmp_path: Path, s
     )
 
 
+START = (
+    "starts:\n  ours:\n    model.block: recurrent\n    model.recurrence: 3\n    train.lr: 1e-3\n"
+)
+DRAWN = {"model.block": "recurrent", "model.recurrence": 3, "train.lr": 1e-3}
+
+
+def test_a_start_is_a_draw_of_the_space_and_has_defaults_where_it_says_nothing(
+    tmp_path: Path,
+) -> None:
+    study = load_study(write(tmp_path, RETINA + START))
+    start = study.starts["ours"]
+    assert contains(study, start)
+    assert {key: start[key] for key in DRAWN} == DRAWN
+    assert start["model.depth"] == TrialConfig().model.depth
+    assert load_study(write(tmp_path, dump_study(study))) == study
+
+
+def test_a_setting_that_is_fixed_leaves_the_starts_as_it_leaves_the_space(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, RETINA + START), {"model.block": "conv", "train.lr": 0.02})
+    assert contains(study, study.starts["ours"])
+    assert not {"model.block", "model.recurrence", "train.lr"} & set(study.starts["ours"])
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("model.depht: 3", "model.depht: unknown key (value 3); did you mean 'depth'?"),
+        ("model.norm: group", "model.norm: does not vary in this space, got 'group'; let it vary"),
+        ("model.depth: 7", "model.depth: got 7, which the space cannot draw; give a value that"),
+        ("model.depth: deep", "model.depth: "),
+    ],
+)
+def test_a_start_that_the_space_cannot_draw_is_explained(
+    tmp_path: Path, line: str, answer: str
+) -> None:
+    path = write(tmp_path, f"{RETINA}starts:\n  ours:\n    {line}\n")
+    place = f"s.yaml:{len(RETINA.splitlines()) + 3}: starts.ours."
+    assert complaint(lambda: load_study(path)).startswith(place + answer)
+
+
+def test_a_start_must_name_what_has_its_default_outside_of_the_space(tmp_path: Path) -> None:
+    text = "name: s\nparameters:\n  model.depth: {values: [6]}\nstarts:\n  ours: {}\n"
+    assert complaint(lambda: load_study(write(tmp_path, text))) == (
+        "s.yaml:5: starts.ours.model.depth: is not named and has its default, "
+        f"{TrialConfig().model.depth}, which the space cannot draw; give a value that it can"
+    )
+
+
 @pytest.mark.parametrize(
     ("data", "channels", "classes"),
     [("{}", 3, 1), ("{channels: green}", 1, 1), ("{channels: grey, labels: [1, 5]}", 1, 3)],

@@ -111,6 +111,7 @@ def test_the_incumbent_is_told_by_its_best_epoch(study: Study) -> None:
         "value": 0.7,
         "metrics": {METRIC: 0.7},
         "overrides": {"model.depth": 2},
+        "start": None,
         "config": {"model": {"depth": 2}, "seed": 4},
         "epochs": 3,
         "planned_epochs": 10,
@@ -119,6 +120,13 @@ def test_the_incumbent_is_told_by_its_best_epoch(study: Study) -> None:
         "share_of_published": None,
         "seconds": 9.0,  # three epochs of 2 + 1 s; feed is a part of train
     }
+
+
+def test_an_incumbent_that_the_space_file_names_is_said_to_be_a_start(study: Study) -> None:
+    trials = [trial_of("t0001", [0.5])]
+    known = study.model_copy(update={"starts": {"a": {"model.depth": 3}, "b": {"model.depth": 2}}})
+    summary = summarize_study(known, samples_of(sample_of("c", None)), trials, trials[0], {})
+    assert summary["incumbent"]["start"] == "b"
 
 
 def test_a_baseline_of_a_part_of_an_epoch_had_that_part_of_the_schedule(study: Study) -> None:

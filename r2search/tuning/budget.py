@@ -10,8 +10,9 @@ from r2search.models.memory import choose_micro_batch, trial_memory
 from r2search.space import trial_config
 from r2search.tuning.resources import Room
 
-COST_LIMIT = 0.01  # an epoch may take this share of the budget's worker-seconds
-TRIAL_SHARE = 0.125  # and a whole trial, baseline or not, this share
+TRIAL_SHARE = 0.125  # of the budget's worker-seconds may go to a trial, baseline or not,
+WALL_SHARE = 0.5  # but never more than this of the wall clock, however many workers there are
+EPOCH_SHARE = 0.08  # of what a trial may take may go to an epoch, or its config is refused
 FINISH_SHARE = 0.06  # of the wall clock: test split, bundle and report after the search
 
 Cause = Literal["too_slow", "too_large", "repeated"]
@@ -74,7 +75,7 @@ def training_flops(config: TrialConfig, flops: float) -> float:
 
 def epoch_limit(budget: BudgetConfig, workers: int) -> float:
     """Seconds that an epoch may take, or its config is refused."""
-    return COST_LIMIT * (search_seconds(budget) * workers)
+    return EPOCH_SHARE * trial_seconds(budget, workers)
 
 
 def affordable_epochs(budget: BudgetConfig, workers: int, epoch_seconds: float) -> int:
@@ -84,8 +85,11 @@ def affordable_epochs(budget: BudgetConfig, workers: int, epoch_seconds: float) 
 
 
 def trial_seconds(budget: BudgetConfig, workers: int) -> float:
-    """How long any trial may train."""
-    return TRIAL_SHARE * (search_seconds(budget) * workers)
+    """How long any trial may train.
+
+    The good ones of its beginning, among many workers, are to end while others can still follow.
+    """
+    return search_seconds(budget) * min(TRIAL_SHARE * workers, WALL_SHARE)
 
 
 def pace(budget: BudgetConfig, workers: int, epoch_seconds: float) -> float:

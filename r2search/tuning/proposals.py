@@ -57,6 +57,7 @@ class Proposals:
         self._nothing_fits = False  # as the last draws had it
         self._evidence = 0  # trials of earlier studies
         self._begun: set[str] = set()  # configs, by their key
+        self._passed: set[str] = set()  # refused draws of the record and starts, by their key
 
     def report(self, asked: optuna.Trial, best: float, epoch: int) -> None:
         """The best value of a trial so far. Of several objectives Optuna takes no reports."""
@@ -104,18 +105,21 @@ class Proposals:
 
     def tell_refused(self, event: dict[str, Any]) -> None:
         """A refused draw of the record: Optuna learns of those that it had proposed."""
+        self._passed.add(_key(event["overrides"]))
         if event["proposed"]:
             asked = ask(self._optuna, self._study, event["overrides"])
             self._refuse(asked, event["cause"], event["excess"])
 
     def propose(self, drawn: int) -> tuple[optuna.Trial, dict[str, Any], Plan] | None:
-        """What Optuna proposes, or a random draw, that is not refused; None if there is nothing.
+        """A start of the space file, what Optuna proposes, or a random draw, that is not refused.
 
-        `drawn`: how many trials were drawn before.
+        None if there is nothing. `drawn`: how many trials were drawn before.
 
         TPE learns of what it proposes in vain: left untold, the refused part of a space looks
         unexplored and draws it for ever.
         """
+        if (start := self._next_start()) is not None:
+            return self._asked(*start)
         random = self._study.search.searcher == "random" or drawn + self._evidence < STARTUP_TRIALS
         random = random or self._center(drawn) is not None
         for _ in range(0 if random or self._nothing_fits else MOST_PROPOSALS):
@@ -157,6 +161,15 @@ class Proposals:
             return
         trial.set_constraint(cause, excess)
         self._optuna.tell(trial, state=TrialState.PRUNED)
+
+    def _next_start(self) -> tuple[dict[str, Any], Plan] | None:
+        for start in self._study.starts.values():
+            if (key := _key(start)) not in self._begun | self._passed:
+                self._passed.add(key)
+                plan = self._plan(overrides := dict(start), proposed=False)
+                if plan.refusal is None:
+                    return overrides, plan
+        return None
 
     def _draw_feasible(self, drawn: int) -> tuple[dict[str, Any], Plan] | None:
         """A random draw that is not refused; failing that, the cheapest that fits into memory."""

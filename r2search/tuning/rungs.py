@@ -154,11 +154,15 @@ class Rungs:
         self._waiting.pop(trial, None)
 
     def promotable(self, last: bool = False) -> str | None:
-        """The trial that a free worker should take on: of the highest rung, its best.
+        """The trial that a free worker should take on: the best of all, or else of the highest
+        rung, its best.
 
         One in reduction_factor may leave a rung. `last`: no new trial will come; the share is
         rounded up, so that one goes on to the end, and no rung is the highest.
         """
+        leader = self._leader()
+        if leader is not None:
+            return leader
         for rung in sorted(self._rungs, key=lambda rung: (-rung[1], rung[0])):
             if rung[1] >= self._ceiling and not last:
                 continue
@@ -169,6 +173,19 @@ class Rungs:
                 if self._waiting.get(trial) == rung:
                     return trial
         return None
+
+    def _leader(self) -> str | None:
+        """The best of all trials, if it waits: longer training has brought nobody farther, so it
+        need not wait for others of its own length (docs/adr/0012).
+        """
+        name = max(self._waiting, key=lambda trial: self._trials[trial].best, default=None)
+        if name is None:
+            return None
+        bracket, number = self._waiting[name]
+        judged = len(self._rungs[bracket, bracket]) >= self._factor
+        best = max(standing.best for standing in self._trials.values())
+        leads = best > -math.inf and self._trials[name].best == best
+        return name if leads and judged and number < self._ceiling else None
 
     def _ranked(self, values: dict[str, float]) -> list[str]:
         """The trials of a rung, the best first."""

@@ -20,6 +20,7 @@ from r2search.tuning.scheduler import build_rungs, waiting_epochs
 
 FINISHED = 0.1  # of the drawn trials are trained to their end, where the budget allows
 LAST_CALL = 1.3  # of the time that the best trial still needs; less is too risky
+BASELINE_CALL = 2.0  # of the time that all baselines still need on one worker, one after the other
 
 
 @dataclass(slots=True)
@@ -37,9 +38,10 @@ class _Run:
 
 
 class StudySearcher(Searcher):
-    """Baselines first, by name; then trials that may leave their rung; then what Optuna proposes.
+    """Trials that may leave their rung, before what Optuna proposes.
 
-    Near the end the best that wait are called to their end.
+    Baselines begin as late as they can, by name: until then the workers search. Near the end the
+    best that wait are called to their end.
 
     What comes next follows from the study's record alone: `ledger.past` is taken up.
 
@@ -68,7 +70,7 @@ class StudySearcher(Searcher):
         self._planner = planner
         self._ledger = ledger
         self._proposals = Proposals(study, planner, ledger, view, instead)
-        self._baselines = list(study.baselines)
+        self._baselines = {name: plan_baseline(study, name, planner) for name in study.baselines}
         self._rungs = build_rungs(study)
         self._gpus = gpus
         self._left = left
@@ -143,7 +145,7 @@ class StudySearcher(Searcher):
         plan = replace(plan, epochs=event["planned_epochs"], refusal=None)
         place = Place(event["bracket"], tuple(event["rungs"]))
         if baseline:
-            self._baselines.remove(name)
+            del self._baselines[name]
             drawn = as_drawn(self._study, overrides)
         else:
             self._begin(name, place, event["cost"])
@@ -213,10 +215,15 @@ class StudySearcher(Searcher):
         return None
 
     def _next_baseline(self) -> _Run | None:
-        if not self._baselines:
+        """The next one, when no later start leaves all of them the time; so it is at once where
+        nothing but the number of trials ends the search.
+        """
+        need = sum(plan.epochs * plan.epoch_seconds for _, plan in self._baselines.values())
+        early = BASELINE_CALL * need < self._left() < math.inf and not self._is_exhausted()
+        if early or not self._baselines:
             return None
-        name = self._baselines.pop(0)
-        overrides, plan = plan_baseline(self._study, name, self._planner)
+        name = next(iter(self._baselines))
+        overrides, plan = self._baselines.pop(name)
         drawn = as_drawn(self._study, overrides)
         # A point of the space is evidence for Optuna too.
         return _Run(

@@ -253,7 +253,7 @@ def _rises(table: Table, trials: list[TrialOutcome]) -> Iterator[tuple[float, fl
         for t, report in zip(trial.report_times, trial.reports, strict=True)
     )
     best = -math.inf
-    for t, value in sorted(reports):
+    for t, value in sorted(reports, key=lambda report: (report[0], table.worth(report[1]))):
         if table.worth(value) > best:
             best = table.worth(value)
             yield t, value

@@ -32,7 +32,8 @@ from r2search.tuning.predictions import keep_prediction
 
 LOOK_S = 0.5  # between looks whether the study ends
 HUNG_S = 300.0  # without a training step a worker is taken for hung,
-HUNG_EPOCHS = 10  # or, where that is longer, for so many predicted epochs
+HUNG_EPOCHS = 10  # or, where that is longer, for so many predicted epochs,
+COMPILE_S = 1800.0  # and for so much longer where steps are compiled
 
 log = logging.getLogger(__name__)
 
@@ -220,6 +221,7 @@ class NetworkTrainable(tune.Trainable):
         Even a call that never gives Python back its lock cannot keep it from that.
         """
         limit = max(self.shared.hung_s, HUNG_EPOCHS * self._config["cost"]["epoch_seconds"])
+        limit += COMPILE_S if self._config["config"]["train"].get("compile") else 0.0
         faulthandler.dump_traceback_later(limit, exit=True, file=2)
 
     def _keep(self, trainer: Trainer, report: EpochReport) -> None:

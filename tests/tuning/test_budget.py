@@ -12,11 +12,13 @@ from r2search.space import trial_config
 from r2search.tuning.budget import (
     Plan,
     Validated,
+    epoch_limit,
     plan_baseline,
     plan_trial,
     search_seconds,
     seconds_left,
     training_flops,
+    trial_seconds,
 )
 from r2search.tuning.resources import GPU_PROCESS_MEMORY, LAUNCH_S, SHARES, Room
 
@@ -101,6 +103,16 @@ def test_a_baseline_trains_the_part_of_an_epoch_that_a_trial_may(
 )
 def test_the_search_leaves_time_for_what_follows_it(time: float, search: float) -> None:
     assert search_seconds(BudgetConfig(time=time)) == pytest.approx(search)
+
+
+@pytest.mark.parametrize(
+    ("workers", "trial"),
+    [(1, 117.5), (2, 235.0), (4, 470.0), (16, 470.0), (1000, 470.0)],
+)
+def test_a_trial_takes_half_of_the_wall_clock_at_most(workers: int, trial: float) -> None:
+    assert trial_seconds(BUDGET, workers) == pytest.approx(trial)
+    assert epoch_limit(BUDGET, workers) == pytest.approx(0.08 * trial)
+    assert plan(workers=workers, rate=rate_for(trial / 30.5)).epochs == 30
 
 
 @pytest.mark.parametrize(("seconds", "refused"), [(18.7, False), (18.9, True)])

@@ -130,7 +130,7 @@ def test_what_was_cut_off_goes_on_and_what_was_finished_is_not_trained_again(
 
 def test_a_reader_of_the_search_passes_over_its_confirmation(confirmed: Confirmed) -> None:
     names = [trial.trial for trial in read_trials(confirmed.folder / "trials.jsonl")]
-    assert names == ["steady", "t0001", "t0002", "t0003"]
+    assert names == ["t0001", "t0002", "t0003", "steady"]
 
 
 def test_the_weights_of_every_training_are_kept(confirmed: Confirmed) -> None:

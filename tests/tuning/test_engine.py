@@ -123,7 +123,7 @@ def explodes(trial: TrialOutcome) -> bool:
 
 
 def test_every_trial_is_recorded_with_its_ending(searched: Searched) -> None:
-    names = ["steady", *(f"t{number:04d}" for number in range(1, TRIALS + 1))]
+    names = [*(f"t{number:04d}" for number in range(1, TRIALS + 1)), "steady"]
     assert list(searched.trials) == names
     for trial in searched.trials.values():
         assert trial.outcome in ("completed", "stopped", "failed")
@@ -154,7 +154,8 @@ def test_a_search_without_ray_decides_and_writes_the_same(searched: Searched) ->
         return trial.reports[epoch - 1]
 
     ledger = Ledger(None, clock := Clock())
-    searcher = StudySearcher(searched.study, planner, ledger)
+    budget = searched.study.search_budget
+    searcher = StudySearcher(searched.study, planner, ledger, left=lambda: ledger.left(budget))
     scheduler = build_scheduler(searched.study)
     VirtualSearch(searched.study, searcher, scheduler, train, ledger, clock).run()
     events = list(read_events(searched.folder / "trials.jsonl"))

@@ -31,6 +31,13 @@ def come(table: Rungs, epoch: int, **values: float) -> Rungs:
     return table
 
 
+def led(table: Rungs) -> Rungs:
+    """The study has a trial that is better than all that wait."""
+    table.begin("leader", NOWHERE)
+    table.report("leader", 1, 1.0)
+    return table
+
+
 @pytest.mark.parametrize(
     ("grace", "factor", "longest", "levels"),
     [
@@ -65,7 +72,7 @@ def test_a_trial_that_reaches_several_rungs_at_once_waits_at_the_highest() -> No
     table = rungs()
     table.begin("slow", Place(0, (1, 1, 3)))
     table.report("slow", 1, 0.9)
-    come(table, 2, b=0.5, c=0.4)
+    come(led(table), 2, b=0.5, c=0.4)
     for name in "bc":
         assert table.has(name)
     assert table.promotable() is None  # its rung has nobody else
@@ -97,7 +104,7 @@ def test_one_in_three_leaves_a_rung() -> None:
 
 
 def test_the_highest_rung_goes_first() -> None:
-    table = come(rungs(), 2, a=0.9, b=0.8, c=0.7, d=0.6, e=0.5, f=0.4, g=0.3, h=0.2, i=0.1)
+    table = come(led(rungs()), 2, a=0.9, b=0.8, c=0.7, d=0.6, e=0.5, f=0.4, g=0.3, h=0.2, i=0.1)
     for name in "abc":
         table.promote(name)
     come(table, 6, a=0.9, b=0.8)
@@ -105,6 +112,30 @@ def test_the_highest_rung_goes_first() -> None:
     assert table.promotable() == "j"  # at 6 there are two
     table.report("c", 6, 0.7)
     assert table.promotable() == "a"
+
+
+def test_who_leads_the_study_does_not_wait_for_others_of_its_length() -> None:
+    table = come(rungs(), 2, a=0.9, b=0.8)
+    assert table.promotable() is None  # two are too few to lead
+    come(table, 2, c=0.7)
+    for came in (2, 6, 18):
+        come(table, came, a=0.9)
+        assert table.promotable() == "a"
+        assert table.promote("a") == came
+    assert table.promotable() is None
+    come(table, 2, d=0.95)
+    assert table.promotable() == "d"
+    table.promote("d")
+    come(table, 19, a=0.99)
+    come(table, 6, d=0.97)
+    assert table.promotable() is None  # now it is `a` that leads
+
+
+def test_among_trials_without_a_score_nobody_leads() -> None:
+    table = come(rungs(), 2, a=math.nan, b=math.nan, c=math.nan)
+    table.promote("a")
+    come(table, 6, a=math.nan)
+    assert table.promotable() is None
 
 
 def test_a_trial_is_ranked_by_its_best_epoch_so_far() -> None:
@@ -243,7 +274,7 @@ def test_where_epochs_have_a_cost_brackets_get_the_same_of_it() -> None:
 
 
 def test_a_trial_is_judged_by_its_own_bracket() -> None:
-    table = Rungs(3, brackets=2)
+    table = led(Rungs(3, brackets=2))
     for name, bracket in (("a", 0), ("b", 0), ("c", 0), ("d", 1), ("e", 1)):
         table.begin(name, Place(bracket, LEVELS[bracket:]))
     come(table, 2, a=0.9, b=0.5, c=0.4)

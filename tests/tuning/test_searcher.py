@@ -90,13 +90,36 @@ def proposals(searcher: StudySearcher, count: int) -> list[dict[str, Any]]:
     return drawn
 
 
-def test_baselines_come_first_in_the_order_of_the_file(
+def test_where_no_time_ends_the_search_baselines_come_first_in_the_order_of_the_file(
     make_study: MakeStudy, ledger: Ledger
 ) -> None:
     searcher = StudySearcher(make_study(), plan, ledger)
     first = [run(searcher, f"ray{i}", [0.5] * EPOCHS) for i in range(4)]
     assert [p["name"] for p in first] == ["outside", "inside", "t0001", "t0002"]
     assert [p["baseline"] for p in first] == [True, True, False, False]
+
+
+def test_baselines_begin_as_late_as_all_of_them_can_one_after_the_other(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    def second_an_epoch(config: TrialConfig) -> Plan:
+        return replace(plan(config), epoch_seconds=1.0)
+
+    names = []
+    searcher = StudySearcher(make_study(), second_an_epoch, ledger, left=lambda: left)
+    for left in (100.0, 4.1 * EPOCHS, 3.9 * EPOCHS, 2.1 * EPOCHS, 1.9 * EPOCHS, 1.0):
+        names.append(run(searcher, f"ray{left}", [0.5] * EPOCHS)["name"])
+    assert names == ["t0001", "t0002", "outside", "t0003", "inside", "t0004"]
+
+
+def test_baselines_are_run_when_there_is_nothing_else_to_draw(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    study = make_study({"budget.trials": 2})
+    searcher = StudySearcher(study, plan, ledger, left=lambda: 1e9)
+    names = [run(searcher, f"ray{i}", [0.5] * EPOCHS)["name"] for i in range(4)]
+    assert names == ["t0001", "t0002", "outside", "inside"]
+    assert searcher.suggest("ray4") == Searcher.FINISHED
 
 
 def test_a_proposal_is_all_that_a_trainable_needs(make_study: MakeStudy, ledger: Ledger) -> None:
@@ -483,6 +506,59 @@ def test_the_first_trials_are_drawn_near_the_baselines_if_a_prior_says_so_and_la
     assert share(proposals(StudySearcher(alone, plan, Ledger(None)), 20)) == 0
 
 
+START = {
+    "model.block": "conv",
+    "model.depth": 4,
+    "model.base_filters": 4,
+    "model.dropout": 0.0,
+    "train.lr": 0.1,
+    "train.class_weights": 1.0,
+}
+STARTS = {"starts": {"deep": START, "flat": START | {"model.depth": 1}}}
+
+
+def test_the_starts_of_the_space_file_are_drawn_first_and_once(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    study = make_study().model_copy(update=STARTS)
+    found = proposals(StudySearcher(study, plan, ledger), 5)
+    assert found[:2] == [study.starts["deep"], study.starts["flat"]]
+    assert not any(one in study.starts.values() for one in found[2:])
+    without = proposals(StudySearcher(make_study(), plan, Ledger(None)), 2)
+    assert not any(one in study.starts.values() for one in without)
+
+
+def test_a_start_is_proposed_once_where_another_config_runs_in_its_place(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    study = make_study({"search.searcher": "random"}).model_copy(update={"baselines": {}} | STARTS)
+    wanted = []
+
+    def instead(overrides: dict[str, Any]) -> dict[str, Any]:
+        wanted.append(overrides)
+        return START | {"train.lr": 0.01 + 0.001 * len(wanted)}
+
+    proposals(StudySearcher(study, plan, ledger, instead=instead), 4)
+    assert [one in study.starts.values() for one in wanted] == [True, True, False, False]
+
+
+def test_a_start_that_is_refused_is_passed_over_and_not_counted_again_at_a_resume(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    study = make_study().model_copy(update=STARTS)
+
+    def planner(config: TrialConfig) -> Plan:
+        return plan(config, lambda config: config.model.depth == 4)
+
+    first = Ledger(tmp_path / "trials.jsonl")
+    assert proposals(StudySearcher(study, planner, first), 1) == [study.starts["flat"]]
+    first.close()
+    assert first.refused["too_slow"] == 1
+    again = Ledger(tmp_path / "trials.jsonl")
+    assert proposals(StudySearcher(study, planner, again), 1) == [study.starts["flat"]]
+    assert again.refused["too_slow"] == 1
+
+
 def trials_to_target(study: Study) -> int:
     """How many trials of one epoch until one has nearly the best value, which few draws have."""
     searcher = StudySearcher(study, plan_of_one_epoch, Ledger(None))
@@ -640,7 +716,9 @@ def test_a_trial_that_may_leave_its_rung_goes_before_a_new_one(
     again = stretch(searcher, "ray3", 0.9)
     assert (again["name"], again["until_epoch"]) == ("t0001", 2)
     assert again["config"] == first["config"]
-    assert stretch(searcher, "ray4", 0.4)["name"] == "t0003"
+    to_its_end = stretch(searcher, "ray4", 0.9)  # it leads the study
+    assert (to_its_end["name"], to_its_end["until_epoch"]) == ("t0001", EPOCHS)
+    assert stretch(searcher, "ray5", 0.4)["name"] == "t0003"
 
 
 def test_when_all_are_drawn_the_best_goes_on_to_its_end(waiting: Study, ledger: Ledger) -> None:
