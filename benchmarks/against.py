@@ -6,7 +6,9 @@
 Same images, split, machine and time; each system is run --repetitions times, one after the other,
 in turns:
 
-- r2search: `launch/tune.py`, as set in the space file, with its baselines.
+- r2search: `launch/tune.py`, as set in the space file, with its baselines and starts.
+- r2search_no_starts: the same without the starts. They were found on the validation images of
+  CHASE_DB1, so that there only this one compares the search itself with that of others.
 - ray_optuna_asha: OptunaSearch and Ray's ASHA (plain_tune.py), with r2search's trainer.
 - random_hyperband: the same with random draws. A Weights & Biases sweep of `method: random` and
   `early_terminate: hyperband` stops by the same rule: after min_iter times powers of eta, whoever
@@ -41,7 +43,7 @@ from running import run
 
 from r2search.environment import machine, revision, versions
 from r2search.finish import write_json
-from r2search.space import load_study
+from r2search.space import dump_study, load_study
 from r2search.strict import parse_duration
 from r2search.study import prepare
 from r2search.tuning.events import read_events
@@ -50,9 +52,9 @@ HERE = Path(__file__).parent
 SHARES = (0.5, 1.0)  # of the time
 
 
-def own(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
+def own(options: argparse.Namespace, seed: int, folder: Path, *more: str) -> dict[str, Any]:
     """A study of r2search."""
-    given = ["--set", f"search.seed={seed}", "--out", str(folder / "run")]
+    given = [*more, "--set", f"search.seed={seed}", "--out", str(folder / "run")]
     ran = run(
         [str(HERE.parent / "launch" / "tune.py"), *_flags(options), *given], folder / "study.log"
     )
@@ -66,6 +68,14 @@ def own(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
         if event["event"] == "report"
     ]
     return _found(options, told) | {"trials": sum(event["event"] == "trial" for event in events)}
+
+
+def without_starts(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, Any]:
+    """A study of r2search that knows of no good config."""
+    space = folder / "space.yaml"
+    study = load_study(options.space).model_copy(update={"starts": {}})
+    space.write_text(dump_study(study), encoding="utf-8")
+    return own(options, seed, folder, "--space", str(space))  # the last --space counts
 
 
 def plain(options: argparse.Namespace, seed: int, folder: Path, *more: str) -> dict[str, Any]:
@@ -104,6 +114,7 @@ def nnunet(options: argparse.Namespace, seed: int, folder: Path) -> dict[str, An
 
 SYSTEMS: dict[str, Callable[[argparse.Namespace, int, Path], dict[str, Any]]] = {
     "r2search": own,
+    "r2search_no_starts": without_starts,
     "ray_optuna_asha": plain,
     "random_hyperband": random,
     "nnunet": nnunet,

@@ -1,7 +1,7 @@
 """What confirmation is worth: many studies of made-up configs whose true quality is known.
 
     python benchmarks/confirmation.py --json confirmation.json
-    python benchmarks/confirmation.py --curves benchmarks/curves/retina.parquet
+    python benchmarks/confirmation.py --curves benchmarks/curves/retina-chase_db1.parquet
     python benchmarks/confirmation.py --scores runs/NAME/test_images.csv --json confirmation.json
 
 Each study has 200 configs of equal true quality (then one of them better by 0.01) and a validation
@@ -12,15 +12,16 @@ over images and seeds.
 
 Noise: standard deviations over images, over seeds, and of what is left, of trainings of one
 config. They are SPREADS, of docs/experiments.md. `--scores`, the `test_images.csv` of a confirmed
-study, gives all three instead (two crossed random factors, pooled over its networks). `--curves`,
-recorded learning curves (one seed a config, all images together), gives that over seeds: what a
-config varies by from epoch to epoch in the last third of its schedule, a straight line taken off;
-of the best third of the configs, from which finalists come.
+study, gives all three instead (two crossed random factors, pooled over its finalists). `--curves`,
+recorded learning curves (one seed a config, all images together), gives that over seeds: what the
+best epoch of a config would vary by, were it only for luck from epoch to epoch in the last third of
+its schedule; of the best third of the configs, from which finalists come.
 """
 
 import argparse
 import csv
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -145,11 +146,15 @@ def bootstrap(values: NDArray[np.float64], rng: np.random.Generator) -> tuple[fl
 
 
 def estimate(path: Path, metric: str) -> Spread:
-    """Spreads of the networks of a study that were trained with several seeds."""
+    """Spreads of the finalists of a study that were trained with several seeds.
+
+    Baselines had little training for their size, and vary by more than what is chosen among.
+    """
     scores: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            if row["view"] == "fov" and row["seed"]:
+            own = re.fullmatch(r"t\d+", row["network"])
+            if own and row["view"] == "fov" and row["seed"]:
                 scores[row["network"]][row["seed"]][row["image"]] = float(row[metric])
     tables = [
         np.array([[images[name] for name in sorted(images)] for images in own.values()])
@@ -173,23 +178,28 @@ def components(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def epoch_noise(recording: Recording) -> float:
-    """Of the best third of the configs together: the standard deviation about a line in the last
-    third of a curve.
+    """Standard deviation of what would be reported of a config, were its luck drawn anew.
+
+    Of the best third of the configs together. Reported is the best epoch; luck is what the last
+    third of a curve deviates from a line by.
     """
-    curves = [[r.metrics[recording.metric] for r in curve.reports] for curve in recording.curves]
-    better = max if recording.goal == "maximize" else min
-    curves.sort(key=lambda values: better(values, default=0.0), reverse=better is max)
-    squares, degrees = 0.0, 0
+    sign, rng = 1 if recording.goal == "maximize" else -1, np.random.default_rng(0)
+    curves = [
+        sign * np.array([r.metrics[recording.metric] for r in curve.reports])
+        for curve in recording.curves
+    ]
+    curves.sort(key=lambda values: values.max(initial=-np.inf), reverse=True)
+    variances = []
     for values in curves[: len(curves) // 3]:
-        late = np.array(values[-(len(values) // 3) :])
         if len(values) >= 12:  # four late epochs at least
-            left = late - np.polyval(
-                np.polyfit(np.arange(len(late)), late, 1), np.arange(len(late))
-            )
-            squares, degrees = squares + float((left**2).sum()), degrees + len(late) - 2
-    if not degrees:
+            late = values[-(len(values) // 3) :]
+            line = np.polyval(np.polyfit(at := np.arange(len(late)), late, 1), at)
+            luck = np.sqrt(((late - line) ** 2).sum() / (len(late) - 2))
+            again = line + luck * rng.standard_normal((DRAWS, len(late)))
+            variances.append(again.max(1).var())
+    if not variances:
         raise SystemExit("--curves: no config with 12 epochs or more; give longer ones")
-    return float(np.sqrt(squares / degrees))
+    return float(np.sqrt(np.mean(variances)))
 
 
 def show(found: dict[str, dict[str, float]], spread: Spread, repetitions: int) -> None:

@@ -6,12 +6,13 @@
 The claim of the published systems is that recurrence and residuals win "at almost equal
 parameters". Here every member has the same depth and the number of filters that brings its
 parameters within 2 % of each other; each is tuned by the same search for the same time (rate,
-loss, batch, patch, augmentation; no baselines), and its best setting is then trained with
-several seeds, all for the same seconds of training, with the schedule of that length. Scores are
-those of the test split, at the images' own size, by the best epoch on validation. Equal parameters
-take at least 34 filters at the first level, so that two cores see few images at full size:
-`--resize` brings the longer edge of all images to so many pixels, and epochs are short. Whatever
-the folder holds already is not done again, so that the command may be stopped and continued.
+loss, batch, patch, augmentation; no baselines, no starts), and its best setting is then trained
+with several seeds, all for the same seconds of training, with the schedule of that length. Scores
+are those of the test split, at the images' own size, by the best epoch on validation. Equal
+parameters take at least 34 filters at the first level, so that two cores see few images at full
+size: `--resize` brings the longer edge of all images to so many pixels, and epochs are short.
+Whatever the folder holds already is not done again, so that the command may be stopped and
+continued.
 """
 
 import argparse
@@ -83,7 +84,7 @@ def member_study(options: argparse.Namespace, model: ModelConfig) -> Study:
         "budget.time": options.tune,
     }
     study = load_study(options.space, fixed | given)
-    return study.model_copy(update={"baselines": {}})
+    return study.model_copy(update={"baselines": {}, "starts": {}})
 
 
 def tune(options: argparse.Namespace, name: str, model: ModelConfig) -> dict[str, Any]:

@@ -5,7 +5,8 @@
 Every search runs on both tables of benchmarks/curves (record_curves.py made them), with 4 and with
 16 workers and --seeds seeds, on a virtual clock. All of them may spend the same worker-seconds:
 --share of what it takes to train the whole table. peers.py says how the peers run; of r2search's
-own default each part is switched off in turn, with the first number of workers alone.
+own default each part is switched off in turn, with the first number of workers alone. The starts of
+a space file are left out.
 
 Regret: how much worse the best value found is than the best of the table, after 25, 50 and 100 % of
 the time; median over seeds, and the 95 % interval of that median (bootstrap). Target: the first
@@ -127,7 +128,8 @@ def table_of(curves: Path, space: str, settings: str, workers: int, share: float
     seconds = share * sum(map(_seconds, recording.curves)) / workers
     budget = {"budget.time": seconds / (1 - FINISH_SHARE), "budget.trials": len(recording.curves)}
     study = load_study(f"{space}.yaml", recording.settings | budget | json.loads(settings))
-    return Table(study, recording, workers)
+    # Its starts were found on the images of a table: on recorded curves they would know the answer.
+    return Table(study.model_copy(update={"starts": {}}), recording, workers)
 
 
 def _seconds(curve: Curve) -> float:
