@@ -131,8 +131,10 @@ def test_small_networks_share_a_gpu_and_a_large_one_has_it_for_itself(
     trials = {trial.trial: trial for trial in read_trials(tmp_path / "trials.jsonl")}
     assert {trial.outcome for trial in trials.values()} == {"completed"}
     pairs = {frozenset(pair) for pair in combinations(trials, 2) if overlap(trials, *pair)}
-    assert frozenset(("small", "smaller")) in pairs
-    assert not [pair for pair in pairs if "large" in pair]
+    large = {name for name, trial in trials.items() if trial.overrides.items() >= LARGE.items()}
+    assert "large" in large
+    assert pairs  # of small ones
+    assert not [pair for pair in pairs if pair & large]
 
 
 def overlap(trials: dict[str, TrialOutcome], one: str, other: str) -> bool:
