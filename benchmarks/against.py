@@ -24,7 +24,9 @@ scored as all others inside the field of view.
 nnU-Net needs an environment of its own, whose folder of commands --nnunet names:
     python3 -m venv nnunet && nnunet/bin/pip install torch==2.13.0 nnunetv2==2.8.1
 
-What is done is kept beside the JSON (FILE.parts), so that the command may be stopped and continued.
+The JSON is written after every run, with the machine and the revision of each, and continued by the
+same command: hours may so be put together from several days, a repetition of all systems on each.
+What the runs leave lies beside it (FILE.parts).
 """
 
 import argparse
@@ -126,36 +128,50 @@ def main() -> None:
     kept = [name for name in SYSTEMS if name not in options.leave_out]
     if "nnunet" in kept and options.nnunet is None:
         raise SystemExit("nnunet: name the commands of its environment by --nnunet (see --help)")
-    parts = options.json.with_name(f"{options.json.name}.parts").resolve()
-    done: dict[str, list[dict[str, Any]]] = {name: [] for name in kept}
+    kept_at = options.json.with_name(f"{options.json.name}.parts").resolve()
+    done = _continued(options, kept)
     for seed in range(options.repetitions):
         for name in kept:
-            part, folder = parts / f"{name}-{seed}.json", parts / f"{name}-{seed}"
-            if not part.exists():
-                print(f"[{time.strftime('%H:%M:%S')}] {name}, repetition {seed + 1}", flush=True)
-                shutil.rmtree(folder, ignore_errors=True)  # it was broken off
-                folder.mkdir(parents=True)
-                write_json(part, SYSTEMS[name](options, seed, folder))
-            done[name].append(json.loads(part.read_text(encoding="utf-8")))
+            if seed < len(done[name]):
+                continue
+            print(f"[{time.strftime('%H:%M:%S')}] {name}, repetition {seed + 1}", flush=True)
+            folder = kept_at / f"{name}-{seed}"
+            shutil.rmtree(folder, ignore_errors=True)  # it was broken off
+            folder.mkdir(parents=True)
+            found = SYSTEMS[name](options, seed, folder)
+            done[name].append(found | {"machine": machine(), "revision": revision()})
+            write_json(options.json, _facts(options, done))
+    facts = _facts(options, done)
+    print(f"{facts['metric']['name']}, median of {options.repetitions} (each)")
+    Console().print(grid_of(done, facts["medians"], options.time))
+    print(f"written: {options.json}")
+
+
+def _continued(options: argparse.Namespace, kept: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """What the file has of these systems already."""
+    if not options.json.exists():
+        return {name: [] for name in kept}
+    facts = json.loads(options.json.read_text(encoding="utf-8"))
+    mine = load_study(options.space).name, options.time
+    if (facts["space"], facts["seconds"]) != mine:
+        raise SystemExit(f"{options.json}: is of another space or time; name another --json")
+    return {name: facts["repetitions"].get(name, []) for name in kept}
+
+
+def _facts(options: argparse.Namespace, done: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     study = load_study(options.space)
-    medians = {
-        name: [_median(runs, at) for at in range(len(SHARES))] for name, runs in done.items()
-    }
-    print(f"{study.metric.name}, median of {options.repetitions} (each)")
-    Console().print(grid_of(done, medians, options.time))
-    facts = {
+    done = {name: runs for name, runs in done.items() if runs}
+    return {
         "space": study.name,
         "metric": study.metric.model_dump(),
         "seconds": options.time,
         "shares": SHARES,
-        "medians": medians,
+        "medians": {
+            name: [_median(runs, at) for at in range(len(SHARES))] for name, runs in done.items()
+        },
         "repetitions": done,
         "versions": versions(),
-        "revision": revision(),
-        "machine": machine(),
     }
-    write_json(options.json, facts)
-    print(f"written: {options.json}")
 
 
 def grid_of(

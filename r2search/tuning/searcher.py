@@ -10,6 +10,7 @@ import optuna
 from ray.tune.search import Searcher
 
 from r2search.config import Study, TrialConfig
+from r2search.records import EpochReport
 from r2search.space import as_drawn, trial_config
 from r2search.tuning.budget import Plan, plan_baseline
 from r2search.tuning.events import Ledger
@@ -20,7 +21,7 @@ from r2search.tuning.scheduler import build_rungs, waiting_epochs
 
 FINISHED = 0.1  # of the drawn trials are trained to their end, where the budget allows
 LAST_CALL = 1.3  # of the time that the best trial still needs; less is too risky
-BASELINE_CALL = 2.0  # of the time that all baselines still need on one worker, one after the other
+BASELINE_CALL = 1.3  # of the time that all baselines still need on one worker, one after the other
 
 
 @dataclass(slots=True)
@@ -218,7 +219,8 @@ class StudySearcher(Searcher):
         """The next one, when no later start leaves all of them the time; so it is at once where
         nothing but the number of trials ends the search.
         """
-        need = sum(plan.epochs * plan.epoch_seconds for _, plan in self._baselines.values())
+        epochs = sum(plan.epochs * plan.epoch_seconds for _, plan in self._baselines.values())
+        need = self._slowness() * epochs
         early = BASELINE_CALL * need < self._left() < math.inf and not self._is_exhausted()
         if early or not self._baselines:
             return None
@@ -226,9 +228,8 @@ class StudySearcher(Searcher):
         overrides, plan = self._baselines.pop(name)
         drawn = as_drawn(self._study, overrides)
         # A point of the space is evidence for Optuna too.
-        return _Run(
-            name, True, overrides, plan, None if drawn is None else self._proposals.ask(drawn)
-        )
+        asked = None if drawn is None else self._proposals.ask(drawn)
+        return _Run(name, True, overrides, self._in_the_time_left(plan), asked)
 
     def _next_promoted(self) -> _Run | None:
         name = self._rungs.promotable(last=self._is_exhausted())
@@ -247,7 +248,7 @@ class StudySearcher(Searcher):
         left = self._left()
         for name in self._rungs.waiting() if math.isfinite(left) else []:
             run, reports = self._waiting[name], self._ledger.trials[name].reports
-            epoch = statistics.median(r.seconds["train"] + r.seconds["validate"] for r in reports)
+            epoch = statistics.median(map(_seconds, reports))
             need = (run.plan.epochs - run.epoch) * epoch
             if need <= left:
                 return self._go_on(name, to_its_end=True) if left < LAST_CALL * need else None
@@ -275,8 +276,17 @@ class StudySearcher(Searcher):
 
     def _in_the_time_left(self, plan: Plan) -> Plan:
         """A late trial's schedule is compressed: its rate is to fall to nothing in time."""
-        epochs = min(plan.epochs, self._left() / plan.epoch_seconds)
+        epochs = min(plan.epochs, self._left() / (self._slowness() * plan.epoch_seconds))
         return replace(plan, epochs=max(1, int(epochs)))
+
+    def _slowness(self) -> float:
+        """How long epochs take over what was predicted, by the last one of every trial."""
+        taken = [
+            _seconds(trial.reports[-1]) / trial.cost["epoch_seconds"]
+            for trial in self._ledger.trials.values()
+            if trial.reports
+        ]
+        return statistics.median(taken) if taken else 1.0
 
     def _begin(self, name: str, place: Place, cost: Mapping[str, float]) -> None:
         """A drawn trial takes its place at the rungs."""
@@ -307,3 +317,8 @@ class StudySearcher(Searcher):
             "micro_batch": run.plan.micro_batch,
             "gpu_share": run.plan.gpu_share,
         }
+
+
+def _seconds(report: EpochReport) -> float:
+    """Of an epoch, its validation included."""
+    return report.seconds["train"] + report.seconds["validate"]

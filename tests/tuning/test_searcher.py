@@ -51,6 +51,19 @@ def held(config: TrialConfig, limit: float) -> Plan:
     return replace(planned, refusal=Refusal("too_large", "too large", excess))
 
 
+def second_an_epoch(config: TrialConfig) -> Plan:
+    return replace(plan(config), epoch_seconds=1.0)
+
+
+def note(ledger: Ledger, proposal: dict[str, Any], seconds: dict[str, float]) -> None:
+    """Write down a trial, and an epoch of it that took so long."""
+    if proposal["name"] not in ledger.trials:
+        parts = ("baseline", "overrides", "config", "cost", "planned_epochs")
+        ledger.start(trial=proposal["name"], **{part: proposal[part] for part in parts})
+    report = EpochReport(epoch=1, metrics={}, pixels=1, seconds=seconds)
+    ledger.report(proposal["name"], report, "w")
+
+
 def result(epoch: int, value: float) -> dict[str, Any]:
     return {METRIC: value, "epoch": epoch}
 
@@ -102,14 +115,28 @@ def test_where_no_time_ends_the_search_baselines_come_first_in_the_order_of_the_
 def test_baselines_begin_as_late_as_all_of_them_can_one_after_the_other(
     make_study: MakeStudy, ledger: Ledger
 ) -> None:
-    def second_an_epoch(config: TrialConfig) -> Plan:
-        return replace(plan(config), epoch_seconds=1.0)
-
     names = []
     searcher = StudySearcher(make_study(), second_an_epoch, ledger, left=lambda: left)
-    for left in (100.0, 4.1 * EPOCHS, 3.9 * EPOCHS, 2.1 * EPOCHS, 1.9 * EPOCHS, 1.0):
+    for left in (100.0, 2.7 * EPOCHS, 2.5 * EPOCHS, 1.4 * EPOCHS, 1.2 * EPOCHS, 1.0):
         names.append(run(searcher, f"ray{left}", [0.5] * EPOCHS)["name"])
     assert names == ["t0001", "t0002", "outside", "t0003", "inside", "t0004"]
+
+
+def test_where_epochs_take_longer_than_was_predicted_baselines_begin_earlier(
+    make_study: MakeStudy, ledger: Ledger
+) -> None:
+    left = 1000.0
+    searcher = StudySearcher(make_study(), second_an_epoch, ledger, left=lambda: left)
+    for number in range(3):
+        proposal = run(searcher, f"ray{number}", [0.5])
+        note(ledger, proposal, {"train": 2.5, "validate": 0.5})
+    left = 1.3 * 3.0 * 2 * EPOCHS + 1  # of two baselines
+    assert not run(searcher, "ray3", [0.5])["baseline"]
+    left -= 2
+    assert run(searcher, "ray4", [0.5])["name"] == "outside"
+    left = 3.0 * 2 + 1  # too late for all epochs of the other one: its schedule is compressed
+    late = run(searcher, "ray5", [0.5])
+    assert (late["name"], late["planned_epochs"]) == ("inside", 2)
 
 
 def test_baselines_are_run_when_there_is_nothing_else_to_draw(
@@ -795,13 +822,8 @@ def test_near_the_end_the_best_that_waits_is_called_to_its_end(
     left = 1000.0
     searcher = StudySearcher(waiting, plan, ledger, left=lambda: left)
     for number, value in ((1, 0.5), (2, 0.9), (3, 0.7)):
-        name = stretch(searcher, f"ray{number}", value)["name"]
-        if name not in ledger.trials:
-            ledger.start(
-                trial=name, baseline=False, overrides={}, config={}, cost={}, planned_epochs=EPOCHS
-            )
-        seconds = {"train": 9.0, "validate": 1.0}
-        ledger.report(name, EpochReport(epoch=1, metrics={}, pixels=1, seconds=seconds), "w")
+        proposal = stretch(searcher, f"ray{number}", value)
+        note(ledger, proposal, {"train": 9.0, "validate": 1.0})
     left = 10.0 * (EPOCHS - 2) * 1.2  # t0002 has gone on to epoch 2 already
     called = searcher.suggest("ray4")
     assert isinstance(called, dict)
@@ -811,13 +833,7 @@ def test_near_the_end_the_best_that_waits_is_called_to_its_end(
 def test_a_late_trial_is_planned_for_the_time_that_is_left(
     make_study: MakeStudy, ledger: Ledger
 ) -> None:
-    left = 0.0
-
-    def second_an_epoch(config: TrialConfig) -> Plan:
-        return replace(plan(config), epoch_seconds=1.0)
-
-    searcher = StudySearcher(make_study(), second_an_epoch, ledger, left=lambda: left)
-    for name in ("outside", "inside"):
-        assert run(searcher, name, [0.5])["planned_epochs"] == EPOCHS  # baselines are equal
+    study = make_study().model_copy(update={"baselines": {}})
+    searcher = StudySearcher(study, second_an_epoch, ledger, left=lambda: left)
     for left, epochs in ((10.0, EPOCHS), (2.5, 2), (0.5, 1), (-1.0, 1)):
         assert run(searcher, f"ray{left}", [0.5])["planned_epochs"] == epochs
