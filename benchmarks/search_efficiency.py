@@ -57,7 +57,7 @@ from r2search.config import Baseline, Study
 from r2search.environment import machine, revision, versions
 from r2search.finish import write_json
 from r2search.space import load_study
-from r2search.tuning import searcher
+from r2search.tuning import deadline
 from r2search.tuning.budget import FINISH_SHARE
 from r2search.tuning.curves import Curve, read_curves
 from r2search.tuning.events import Ledger
@@ -140,7 +140,7 @@ def run(job: Job, curves: Path, share: float) -> dict[str, Any]:
     """Simulate one study."""
     search = SEARCHES[job.search]
     table = table_of(curves, job.space, json.dumps(search.given), job.workers, share)
-    with patch.object(searcher, "LAST_CALL", searcher.LAST_CALL if search.last_call else 0.0):
+    with patch.object(deadline, "LAST_CALL", deadline.LAST_CALL if search.last_call else 0.0):
         done = replay(table, job.seed, search.method)
     target = done.seconds_to_target()
     return {

@@ -1,7 +1,6 @@
 """Who trains next: our own Ray `Searcher`, of baselines, trials at rungs and Optuna's proposals."""
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,9 +9,9 @@ import optuna
 from ray.tune.search import Searcher
 
 from r2search.config import Study, TrialConfig
-from r2search.records import EpochReport
 from r2search.space import as_drawn, trial_config
 from r2search.tuning.budget import Plan, plan_baseline
+from r2search.tuning.deadline import is_last_call, must_begin, needs, shortened, slowness
 from r2search.tuning.events import Ledger
 from r2search.tuning.optuna_view import OptunaView
 from r2search.tuning.proposals import Instead, Proposals
@@ -20,8 +19,6 @@ from r2search.tuning.rungs import NOWHERE, Place
 from r2search.tuning.scheduler import build_rungs, waiting_epochs
 
 FINISHED = 0.1  # of the drawn trials are trained to their end, where the budget allows
-LAST_CALL = 1.3  # of the time that the best trial still needs; less is too risky
-BASELINE_CALL = 1.3  # of the time that all baselines still need on one worker, one after the other
 
 
 @dataclass(slots=True)
@@ -216,13 +213,11 @@ class StudySearcher(Searcher):
         return None
 
     def _next_baseline(self) -> _Run | None:
-        """The next one, when no later start leaves all of them the time; so it is at once where
-        nothing but the number of trials ends the search.
-        """
-        epochs = sum(plan.epochs * plan.epoch_seconds for _, plan in self._baselines.values())
-        need = self._slowness() * epochs
-        early = BASELINE_CALL * need < self._left() < math.inf and not self._is_exhausted()
-        if early or not self._baselines:
+        """The next one, when no later start leaves all of them the time."""
+        plans = [plan for _, plan in self._baselines.values()]
+        if not plans:
+            return None
+        if not (self._is_exhausted() or must_begin(plans, self._left(), self._slowness())):
             return None
         name = next(iter(self._baselines))
         overrides, plan = self._baselines.pop(name)
@@ -247,11 +242,10 @@ class StudySearcher(Searcher):
         """
         left = self._left()
         for name in self._rungs.waiting() if math.isfinite(left) else []:
-            run, reports = self._waiting[name], self._ledger.trials[name].reports
-            epoch = statistics.median(map(_seconds, reports))
-            need = (run.plan.epochs - run.epoch) * epoch
+            run = self._waiting[name]
+            need = needs(self._ledger.trials[name], run.plan.epochs - run.epoch)
             if need <= left:
-                return self._go_on(name, to_its_end=True) if left < LAST_CALL * need else None
+                return self._go_on(name, to_its_end=True) if is_last_call(need, left) else None
         return None
 
     def _next_finished(self) -> _Run | None:
@@ -275,18 +269,10 @@ class StudySearcher(Searcher):
         return _Run(name, False, overrides, plan, asked, place)
 
     def _in_the_time_left(self, plan: Plan) -> Plan:
-        """A late trial's schedule is compressed: its rate is to fall to nothing in time."""
-        epochs = min(plan.epochs, self._left() / (self._slowness() * plan.epoch_seconds))
-        return replace(plan, epochs=max(1, int(epochs)))
+        return shortened(plan, self._left(), self._slowness())
 
     def _slowness(self) -> float:
-        """How long epochs take over what was predicted, by the last one of every trial."""
-        taken = [
-            _seconds(trial.reports[-1]) / trial.cost["epoch_seconds"]
-            for trial in self._ledger.trials.values()
-            if trial.reports
-        ]
-        return statistics.median(taken) if taken else 1.0
+        return slowness(self._ledger.trials.values())
 
     def _begin(self, name: str, place: Place, cost: Mapping[str, float]) -> None:
         """A drawn trial takes its place at the rungs."""
@@ -317,8 +303,3 @@ class StudySearcher(Searcher):
             "micro_batch": run.plan.micro_batch,
             "gpu_share": run.plan.gpu_share,
         }
-
-
-def _seconds(report: EpochReport) -> float:
-    """Of an epoch, its validation included."""
-    return report.seconds["train"] + report.seconds["validate"]
