@@ -4,22 +4,24 @@ import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
 from r2search.records import EpochReport, TrialOutcome
 from r2search.tuning.budget import Plan
 
 LAST_CALL = 1.3  # of the time that the best trial still needs; less is too risky
+RECENT = 50  # trials tell how busy the machine is; all of thousands would have to be read each time
 BASELINE_CALL = 1.3  # of the time that all baselines still need on one worker, one after the other
 
 
-def slowness(trials: Iterable[TrialOutcome]) -> float:
-    """How long epochs take over what was predicted: median over trials, by the last one of each.
+def slowness(trials: dict[str, TrialOutcome]) -> float:
+    """How long epochs take over what was predicted: median, by the last one of each trial.
 
-    1 before the first report.
+    Of the RECENT trials that began last. 1 before the first report.
     """
     taken = [
         _seconds(trial.reports[-1]) / trial.cost["epoch_seconds"]
-        for trial in trials
+        for trial in islice(reversed(trials.values()), RECENT)
         if trial.reports
     ]
     return statistics.median(taken) if taken else 1.0

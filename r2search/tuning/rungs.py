@@ -104,6 +104,7 @@ class Rungs:
         # (bracket, number) -> trials that came there, with their values
         self._rungs: defaultdict[tuple[int, int], dict[str, float]] = defaultdict(dict)
         self._waiting: dict[str, tuple[int, int]] = {}
+        self._best: str | None = None  # of all trials; of equals the one that came there first
         self._trained = [0.0] * brackets  # in epochs, or in what they cost
 
     def next_place(self, levels: Sequence[int]) -> Place:
@@ -136,6 +137,8 @@ class Rungs:
             return
         standing.values[epoch] = value
         standing.best = max(value, standing.best)
+        if standing.best > (self._trials[self._best].best if self._best else -math.inf):
+            self._best = trial
         bracket = standing.place.bracket
         self._trained[bracket] += standing.epoch
         for number in standing.place.rungs_at(epoch):
@@ -178,18 +181,15 @@ class Rungs:
         """The best of all trials, if it waits: longer training has brought nobody farther, so it
         need not wait for others of its own length (docs/adr/0012).
         """
-        name = max(self._waiting, key=lambda trial: self._trials[trial].best, default=None)
-        if name is None:
+        if self._best is None or self._best not in self._waiting:
             return None
-        bracket, number = self._waiting[name]
+        bracket, number = self._waiting[self._best]
         judged = len(self._rungs[bracket, bracket]) >= self._factor
-        best = max(standing.best for standing in self._trials.values())
-        leads = best > -math.inf and self._trials[name].best == best
-        return name if leads and judged and number < self._ceiling else None
+        return self._best if judged and number < self._ceiling else None
 
     def _ranked(self, values: dict[str, float]) -> list[str]:
         """The trials of a rung, the best first."""
-        ranked = sorted(values, key=lambda trial: -values[trial])
+        ranked = sorted(values, key=values.__getitem__, reverse=True)  # of equals the first stays
         gains = [self._trials[trial].gains for trial in ranked]
         if not any(gains):
             return ranked

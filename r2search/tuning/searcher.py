@@ -272,7 +272,7 @@ class StudySearcher(Searcher):
         return shortened(plan, self._left(), self._slowness())
 
     def _slowness(self) -> float:
-        return slowness(self._ledger.trials.values())
+        return slowness(self._ledger.trials)
 
     def _begin(self, name: str, place: Place, cost: Mapping[str, float]) -> None:
         """A drawn trial takes its place at the rungs."""

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from r2search.records import EpochReport, TrialOutcome
 from r2search.tuning.budget import Plan
-from r2search.tuning.deadline import is_last_call, must_begin, needs, shortened, slowness
+from r2search.tuning.deadline import (
+    RECENT,
+    is_last_call,
+    must_begin,
+    needs,
+    shortened,
+    slowness,
+)
 
 seconds = st.floats(0.1, 1e4)
 
@@ -29,14 +36,23 @@ def trial(predicted: float, *took: float) -> TrialOutcome:
     return TrialOutcome(**made, cost=cost, planned_epochs=9, started=0.0, reports=reports)
 
 
+def named(trials: list[TrialOutcome]) -> dict[str, TrialOutcome]:
+    return {f"t{number}": each for number, each in enumerate(trials)}
+
+
 def test_epochs_are_as_slow_as_the_last_one_of_the_middle_trial() -> None:
     # A first epoch, with which a worker begins, says little; so does one trial among many.
     trials = [trial(1.0, 9.0, 2.0), trial(10.0, 10.0), trial(1.0, 50.0), trial(1.0)]
-    assert slowness(trials) == 2.0
+    assert slowness(named(trials)) == 2.0
+
+
+def test_only_the_trials_that_began_last_tell_how_slow_epochs_are_now() -> None:
+    before, since = [trial(1.0, 9.0)] * 1000, [trial(1.0, 2.0)] * RECENT
+    assert slowness(named(before + since)) == 2.0
 
 
 def test_before_the_first_report_epochs_take_what_was_predicted() -> None:
-    assert slowness([trial(1.0)]) == slowness([]) == 1.0
+    assert slowness(named([trial(1.0)])) == slowness({}) == 1.0
 
 
 def test_a_trial_needs_what_its_middle_epoch_took_for_every_further_one() -> None:
