@@ -148,14 +148,14 @@ def main() -> None:
 
 
 def _continued(options: argparse.Namespace, kept: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """What the file has of these systems already."""
+    """What the file has already; of systems that are left out now, too."""
     if not options.json.exists():
         return {name: [] for name in kept}
     facts = json.loads(options.json.read_text(encoding="utf-8"))
     mine = load_study(options.space).name, options.time
     if (facts["space"], facts["seconds"]) != mine:
         raise SystemExit(f"{options.json}: is of another space or time; name another --json")
-    return {name: facts["repetitions"].get(name, []) for name in kept}
+    return {name: [] for name in kept} | facts["repetitions"]
 
 
 def _facts(options: argparse.Namespace, done: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
