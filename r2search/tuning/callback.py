@@ -236,11 +236,11 @@ class StudyCallback(Callback):
         metric = self._study.metric
         trials = self._ledger.trials.values()
         lying = self._shelf.listing()
-        waiting = ranking((trial for trial in trials if trial.waiting), metric.name, metric.goal)
-        for trial in waiting[KEPT_WAITING:]:
-            self._dropped.add(trial.trial)
-            if trial.trial in lying:
-                self._shelf.drop(trial.trial)
+        held = (trial for trial in trials if trial.waiting and trial.trial not in self._dropped)
+        waiting = ranking(held, metric.name, metric.goal)
+        self._dropped.update(trial.trial for trial in waiting[KEPT_WAITING:])
+        for name in self._dropped & lying.keys():  # a worker may have written late
+            self._shelf.drop(name)
         # Of thousands of trials only these few have anything to be kept.
         there = [self._ledger.trials[name] for name in lying if name in self._ledger.trials]
         ended = [trial for trial in there if trial.outcome]

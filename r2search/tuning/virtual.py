@@ -68,8 +68,10 @@ class VirtualSearch:
     workers: int = 1
     _ends: list[tuple[float, int, _Stretch]] = field(default_factory=list)  # a heap, by time
     _numbers: count = field(default_factory=count)  # type: ignore[type-arg]
-    _waiting: dict[str, float] = field(default_factory=dict)  # best values, larger is better
-    _dropped: set[str] = field(default_factory=set)  # of those that wait: their states are gone
+    # Of trials that wait: the best values (larger is better) of those whose states are kept, and
+    # the names of those whose are gone
+    _waiting: dict[str, float] = field(default_factory=dict)
+    _dropped: set[str] = field(default_factory=set)
 
     def run(self) -> None:
         """Search until nothing is left to do, or the time is over; then end what is open."""
@@ -186,8 +188,10 @@ class VirtualSearch:
         assert best is not None
         sign = 1 if metric.goal == "maximize" else -1
         self._waiting[name] = sign * best.metrics[metric.name]
-        ranked = sorted(self._waiting, key=lambda other: -self._waiting[other])
-        self._dropped.update(ranked[KEPT_WAITING:])
+        if len(self._waiting) > KEPT_WAITING:
+            worst = min(self._waiting, key=lambda other: self._waiting[other])
+            del self._waiting[worst]
+            self._dropped.add(worst)
 
 
 def _seconds(came: EpochReport | Failure) -> float:

@@ -260,6 +260,24 @@ def test_of_many_that_wait_only_the_best_keep_their_files(driver: Driver) -> Non
     assert not [event for event in events if event["event"] == "lost"]
 
 
+def test_a_trial_whose_files_are_gone_takes_no_place_among_those_that_wait(driver: Driver) -> None:
+    def wait(name: str, value: float) -> None:
+        trial = driver.trial(name, until=1)
+        driver.report(trial, 1, value)
+        driver.leave(name, 1)
+        driver.callback.on_trial_complete(0, [], trial)
+
+    for number in range(KEPT_WAITING + 1):
+        wait(f"t{number}", 1 - 0.01 * number)
+    driver.trial("t0")  # goes on, so that one more may be kept
+    wait("worst", 0.1)
+    kept = {f"t{number}" for number in range(KEPT_WAITING)}
+    assert {path.name for path in driver.folder.iterdir()} == kept | {"worst"}
+    driver.leave(f"t{KEPT_WAITING}", 1)  # late, by a worker that took up another one
+    wait("better", 0.2)
+    assert {path.name for path in driver.folder.iterdir()} == kept | {"better"}
+
+
 def test_a_trial_that_loses_its_worker_twice_in_one_epoch_is_infeasible(driver: Driver) -> None:
     for epoch in (1, 2, 3):  # each time it has come further
         trial = driver.trial("t0001")
