@@ -218,11 +218,13 @@ def describe(
     patch = model_cost(config.model, config.patch, config.patch)
     flops = 3 * patch.flops
     achieved = middle[OWN] * flops
-    also = {
-        "compiled": middle[COMPILED] / middle[REFERENCE],
-        "compiled_share_of_matmul_rate": middle[COMPILED] * flops / middle[MATMUL],
-    }
-    return (also if COMPILED in middle else {}) | {
+    also = {}
+    if COMPILED in middle:
+        also = {
+            "compiled": middle[COMPILED] / middle[REFERENCE],
+            "compiled_share_of_matmul_rate": middle[COMPILED] * flops / middle[MATMUL],
+        }
+    return also | {
         "rates": rates,
         "seconds_to_begin": ready,
         "speedup": middle[OWN] / middle[REFERENCE],
