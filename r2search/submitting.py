@@ -81,7 +81,8 @@ def _watch(jobs: Any, client: Any, job: str, address: str, run_dir: str) -> int:
         say(f"{address} was begun anew and knows {job} no more; {_resume(run_dir, address)}")
         return 1
     except jobs.LOST as error:
-        say(f"{address} answers no more ({error}); the study may go on; {_ways_on(job, address)}")
+        why = str(error) or type(error).__name__  # a time that ran out says nothing
+        say(f"{address} answers no more ({why}); the study may go on; {_ways_on(job, address)}")
         return 1
     if details.driver_exit_code is None and details.message:
         say(details.message.strip())

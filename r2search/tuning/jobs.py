@@ -119,7 +119,7 @@ def follow(client: JobSubmissionClient, job: str, show: Callable[[str], Any]) ->
         nonlocal shown, failures
         seen = 0
         texts = client.tail_job_logs(job)
-        with suppress(StopAsyncIteration, TimeoutError):
+        with suppress(StopAsyncIteration):  # not TimeoutError: the last lines may be yet to come
             while True:
                 text = await asyncio.wait_for(anext(texts), QUIET_S)
                 failures = 0

@@ -33,10 +33,11 @@ ENDLESS = (
     "--space quick.yaml --time 10m --trials 100 --wandb disabled --set train.epoch_pixels=100000"
 )
 WAIT_S = 300.0
-# The command line, but a connection is dead when nothing comes for three seconds.
+# The command line, but a connection is dead when nothing comes for ten seconds. (Ray itself waits
+# about three, after the last line of a job that has ended, before it says that there is no more.)
 IMPATIENT = (
     "import sys; from r2search.cli import main; from r2search.tuning import jobs\n"
-    "jobs.QUIET_S = 3.0; sys.exit(main(sys.argv[1:]))"
+    "jobs.QUIET_S = 10.0; sys.exit(main(sys.argv[1:]))"
 )
 
 
@@ -154,7 +155,7 @@ class BadProxy(threading.Thread):
         threading.Thread(target=self._hand_on, args=(near, far), daemon=True).start()
         with suppress(OSError):
             while left > 0 and (data := far.recv(65536)):
-                near.sendall(data)
+                near.sendall(data[: int(min(left, len(data)))])
                 left -= len(data)
         if left > 0 or not dead:
             with suppress(OSError):
@@ -189,6 +190,12 @@ def study(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Followed:
     code, submitted = head.run(*words, "--detach")
     assert code == 0, submitted
     name = name_of(submitted)
+    code, said, connections = follow_badly(head, name)
+    return Followed(name, folder / "run", code, submitted, said, connections)
+
+
+def follow_badly(head: Head, name: str) -> tuple[int, str, int]:
+    """Follow a study through a BadProxy: exit code, what it said, how many connections it took."""
     proxy = BadProxy(int(head.address.rpartition(":")[2]), after=700)
     following = subprocess.run(
         [sys.executable, "-c", IMPATIENT, "job", "follow", name, "--address", proxy.address],
@@ -198,8 +205,7 @@ def study(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Followed:
         text=True,
         timeout=WAIT_S,
     )
-    code, said = following.returncode, following.stdout
-    return Followed(name, folder / "run", code, submitted, said, proxy.followed)
+    return following.returncode, following.stdout, proxy.followed
 
 
 def test_a_study_runs_on_the_cluster_to_its_end(study: Followed) -> None:
@@ -224,6 +230,14 @@ def test_a_lost_connection_is_taken_up_again_without_a_line_twice_or_missing(
     code, again = head.run("follow", study.name)
     assert study.connections >= 3
     assert (study.code, study.said) == (code, again)
+
+
+def test_a_connection_that_goes_dead_when_the_study_has_ended_loses_no_line(
+    study: Followed, head: Head
+) -> None:
+    code, said, connections = follow_badly(head, study.name)
+    assert connections >= 3
+    assert (code, said) == head.run("follow", study.name)
 
 
 def test_what_is_kept_with_the_job_is_no_secret(study: Followed, head: Head) -> None:
