@@ -26,7 +26,7 @@ from r2search.scoring import (
 )
 from r2search.selection import incumbent
 from r2search.tuning.events import Ledger
-from r2search.tuning.reruns import planned_by
+from r2search.tuning.reruns import planned_by, seeds_got
 
 Matrix = NDArray[np.float64]  # (trainings, images)
 
@@ -161,6 +161,7 @@ def _confirmed(
 ) -> Decision:
     """By the means over rounds; `seen`: by training; `searched` is the best of the search."""
     assert ledger.plan is not None
+    assert study.confirm is not None
     metric, goal = study.metric.name, study.metric.goal
     sign = 1.0 if goal == "maximize" else -1.0
     matrices = {
@@ -183,7 +184,7 @@ def _confirmed(
     thresholds |= thresholds_before(ledger, shown)
     best = shown[choice.chosen]
     values = [_value(one, study) for one in networks.get(searched.trial, ())]
-    dropped = [*ledger.plan["dropped"], *_lost(ledger)]
+    dropped = [*ledger.plan["dropped"], *seeds_got(ledger, study.confirm.seeds), *_lost(ledger)]
     if again.missing:
         dropped.append(
             "not every network came through all folds, so that the study's split decides"
@@ -279,7 +280,7 @@ def _lost(ledger: Ledger) -> list[str]:
     """What was planned and did not come to its end."""
     open_ = [
         name
-        for name in (rerun.name for rerun in planned_by(ledger))
+        for name in (rerun.name for rerun in planned_by(ledger) if rerun.after is None)
         if name not in ledger.confirmed
         or not (ledger.confirmed[name].outcome == "completed" or ledger.confirmed[name].failed)
     ]

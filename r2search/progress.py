@@ -12,7 +12,7 @@ from r2search.report.state import Rung, Running, ScreenState
 from r2search.selection import eligible, incumbent
 from r2search.summary import count_trials, second_observer
 from r2search.tuning.events import Ledger
-from r2search.tuning.reruns import queue_of
+from r2search.tuning.reruns import planned_by, queue_of
 from r2search.tuning.rungs import describe_search
 
 
@@ -72,9 +72,10 @@ def screen_state(
 
 
 def _confirmed(ledger: Ledger) -> str:
-    """How many of the planned trainings have ended: `3 of 9`."""
-    planned = len(ledger.plan["queue"]) if ledger.plan else 0
-    return f"{planned - len(queue_of(ledger))} of {planned}"
+    """How many of the planned trainings have ended: `3 of 9`; spare ones count once they begin."""
+    queue = [r.name for r in planned_by(ledger) if r.after is None or r.name in ledger.confirmed]
+    left = {rerun.name for rerun in queue_of(ledger)}
+    return f"{len(set(queue) - left)} of {len(queue)}"
 
 
 def _timed(running: list[Running], ledger: Ledger) -> list[Running]:

@@ -92,7 +92,7 @@ def begin(study: Study, samples: SampleSet, workers: int, ledger: Ledger) -> Non
 class RerunSearcher(Searcher):
     """Proposes reruns in their order, each once; one whose worker was lost again, at once.
 
-    One that would not end in time is not begun.
+    One that would not end in time is not begun, and a spare one only where it surely does.
     """
 
     def __init__(
@@ -138,8 +138,10 @@ class RerunSearcher(Searcher):
             self._queue.insert(0, rerun)
 
     def _fits(self, rerun: Rerun, proposal: dict[str, Any]) -> bool:
-        """Whether it may end in time, the plan's spare time left aside."""
+        """Whether it may end in time, the plan's caution left aside unless it is a spare one."""
         part: float = 1 - proposal["reported"] / proposal["planned_epochs"]
+        if rerun.after is not None:
+            return part * rerun.seconds + rerun.after <= self._left()
         return part * rerun.seconds / SPARE <= self._left()
 
     def _proposal(self, rerun: Rerun) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import heapq
 import json
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r2search.config import Study
 from r2search.data.folds import OWN, Fold
@@ -24,6 +24,8 @@ class Rerun:
     number: int  # counts from 1
     seconds: float  # that it will take, expected
     fold: Fold = OWN
+    # A spare one is begun only where so many seconds are left after it; None: there is time for it
+    after: float | None = None
 
     @property
     def name(self) -> str:
@@ -46,8 +48,8 @@ class Reruns:
 
     finalists: tuple[str, ...]
     baselines: tuple[str, ...]
-    queue: tuple[Rerun, ...]
-    dropped: tuple[str, ...] = ()  # in words
+    queue: tuple[Rerun, ...]  # first what there is time for, then what there may be time for
+    dropped: tuple[str, ...] = ()  # in words, but for seeds (`seeds_got`)
     folds: int = 1
 
 
@@ -57,8 +59,10 @@ def plan_reruns(
     """The confirmation of a study whose search is over, in so many seconds.
 
     Seeds are dropped first, of baselines and finalists in turn, then folds, then finalists, the
-    worst first; what is left is at least one training of every network, or nothing. `share`: images
-    to be scored at the end, in validation splits.
+    worst first; what is left is at least one training of every network, or nothing. Seeds that were
+    dropped come last in the queue, and are begun where the others took less time than expected;
+    with folds there are none, since a part of a round counts for nothing. `share`: images to be
+    scored at the end, in validation splits.
     """
     assert study.confirm is not None
     name, goal = study.metric.name, study.metric.goal
@@ -77,15 +81,21 @@ def plan_reruns(
         queue = _queue(finalists[:count], own, folds) + _queue(baselines, their, folds)
         queue.sort(key=lambda rerun: (rerun.number, -rerun.seconds, rerun.name))
         scored = [*finalists[:count] * own, *baselines * their] * folds
-        if _makespan(queue, workers) + sum(n.scoring for n in scored) / workers <= seconds:
+        scoring = sum(n.scoring for n in scored) / workers
+        if _makespan(queue, workers) + scoring <= seconds:
+            dropped = []
+            if count < len(finalists):
+                dropped.append(f"{count} of {len(finalists)} finalists were trained again")
+            if folds < every:
+                dropped.append(f"{every} folds were left out")
+            if folds == 1:
+                networks = [*finalists[:count], *baselines]
+                queue += _spare(networks, wanted, queue, scoring, workers)
             return Reruns(
                 tuple(network.trial for network in finalists[:count]),
                 tuple(network.trial for network in baselines),
                 tuple(queue),
-                tuple(
-                    _dropped(len(finalists), count, wanted, own, their if baselines else own)
-                    + ([f"{every} folds were left out"] if folds < every else [])
-                ),
+                tuple(dropped),
                 folds,
             )
     reason = "no time for one training of each" if finalists else "no trial to be trained again"
@@ -102,17 +112,6 @@ def _fewer(finalists: int, seeds: int, folds: int) -> list[tuple[int, int, int, 
     return [*steps, *((count, 1, 1, 1) for count in range(finalists, 0, -1))]
 
 
-def _dropped(all_finalists: int, kept: int, seeds: int, own: int, their: int) -> list[str]:
-    said = []
-    if own < seeds:
-        said.append(f"the finalists got {own} of {seeds} seeds")
-    if their < seeds:
-        said.append(f"the baselines got {their} of {seeds} seeds")
-    if kept < all_finalists:
-        said.append(f"{kept} of {all_finalists} finalists were trained again")
-    return said
-
-
 def _queue(networks: Sequence[Network], seeds: int, folds: int) -> list[Rerun]:
     """What is done already is on the split of the study, fold 0."""
     return [
@@ -121,6 +120,27 @@ def _queue(networks: Sequence[Network], seeds: int, folds: int) -> list[Rerun]:
         for fold in range(folds)
         for number in range(1, seeds + 1 - (0 if fold else network.done))
     ]
+
+
+def _spare(
+    networks: Sequence[Network],
+    seeds: int,
+    planned: Sequence[Rerun],
+    scoring: float,
+    workers: int,
+) -> list[Rerun]:
+    """Seeds that are not planned, one of every network after the other.
+
+    Each leaves the time to score all trainings until then; those planned take `scoring` seconds.
+    """
+    names, found = {rerun.name for rerun in planned}, list[Rerun]()
+    for seed in range(1, seeds + 1):
+        for network in networks:
+            rerun = Rerun(network.trial, seed - network.done, network.seconds)
+            if rerun.number > 0 and rerun.name not in names:
+                scoring += network.scoring / workers
+                found.append(replace(rerun, after=scoring))
+    return found
 
 
 def _network(trial: TrialOutcome, share: float, done: int = 0) -> Network:
@@ -150,7 +170,7 @@ def _makespan(queue: Sequence[Rerun], workers: int) -> float:
 
 
 def planned_by(ledger: Ledger) -> list[Rerun]:
-    """What is to be trained by the plan in the record."""
+    """The queue of the plan in the record, whatever became of it."""
     return [
         Rerun(**facts | {"fold": tuple(facts.get("fold", OWN))})
         for facts in (ledger.plan or {}).get("queue", ())
@@ -161,3 +181,21 @@ def queue_of(ledger: Ledger) -> list[Rerun]:
     """What of it is still to be trained."""
     done = {name for name, training in ledger.confirmed.items() if training.outcome}
     return [rerun for rerun in planned_by(ledger) if rerun.name not in done]
+
+
+def seeds_got(ledger: Ledger, wanted: int) -> list[str]:
+    """In words: which networks got fewer seeds than wanted, as the plan foresaw it."""
+    assert ledger.plan is not None
+    said, own = [], [rerun for rerun in planned_by(ledger) if not rerun.fold[0]]
+    ended = {t.trial for t in ledger.confirmed.values() if t.outcome == "completed" or t.failed}
+    queue = [rerun for rerun in own if rerun.after is None or rerun.name in ended]
+    for kind in ("finalists", "baselines"):
+        got = [
+            sum(rerun.trial == trial for rerun in queue)
+            + (kind == "baselines" and ledger.trials[trial].outcome == "completed")
+            for trial in ledger.plan[kind]
+        ]
+        if got and min(got) < wanted:
+            each = f"{min(got)} to {max(got)}" if min(got) < max(got) else f"{min(got)}"
+            said.append(f"the {kind} got {each} of {wanted} seeds")
+    return said

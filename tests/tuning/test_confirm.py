@@ -292,12 +292,12 @@ def test_without_a_whole_round_of_each_the_split_of_the_study_decides(
 class Rerunning:
     """A searcher of two reruns of one trial, over a record in memory."""
 
-    def __init__(self, study: Study, left: float = 1e6) -> None:
+    def __init__(self, study: Study, left: float = 1e6, after: float | None = None) -> None:
         self.ledger = Ledger(None)
         config = study.fixed.model_dump(mode="json")
         facts: dict[str, Any] = {"overrides": {}, "config": config, "cost": {}}
         self.ledger.start(trial="t1", baseline=False, planned_epochs=4, **facts)
-        self.queue = [Rerun("t1", 1, 11.0), Rerun("t1", 2, 11.0)]
+        self.queue = [Rerun("t1", number, 11.0, after=after) for number in (1, 2)]
         self.own = ConfirmLedger(self.ledger)
         plan = Plan(4, 1.0, 1, 1.0, memory=0, micro_batch=2)
         self.searcher = RerunSearcher(
@@ -335,6 +335,14 @@ def test_what_would_not_end_in_time_is_not_begun(make_study: MakeStudy) -> None:
     made = Rerunning(make_study(space=SPACE), left=9.0)  # ten are needed
     assert made.searcher.suggest("a") == "FINISHED"
     assert made.own.trials == {}
+
+
+@pytest.mark.parametrize(("left", "begun"), [(13.9, False), (14.0, True)])
+def test_what_is_spare_is_begun_where_it_surely_ends_and_all_can_be_scored(
+    make_study: MakeStudy, left: float, begun: bool
+) -> None:
+    made = Rerunning(make_study(space=SPACE), left, after=3.0)
+    assert (made.searcher.suggest("a") != "FINISHED") == begun
 
 
 def test_the_time_of_a_confirmation_is_no_time_of_the_search(make_study: MakeStudy) -> None:

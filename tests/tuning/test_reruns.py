@@ -1,7 +1,7 @@
 """What a confirmation trains, and what it leaves out when time is short."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -9,7 +9,8 @@ import pytest
 from r2search.config import Study
 from r2search.records import EpochReport, Outcome, TrialOutcome
 from r2search.space import load_study
-from r2search.tuning.reruns import BEGIN_S, SPARE, Reruns, plan_reruns
+from r2search.tuning.events import ConfirmLedger, Ledger
+from r2search.tuning.reruns import BEGIN_S, SPARE, Reruns, plan_reruns, seeds_got
 
 METRIC = "val/dice_mean"
 EPOCHS = 10
@@ -53,7 +54,13 @@ def plan(study: Study) -> Callable[..., Reruns]:
 
 
 def names(reruns: Reruns) -> list[str]:
-    return [rerun.name for rerun in reruns.queue]
+    """Of those that there is time for."""
+    return [rerun.name for rerun in reruns.queue if rerun.after is None]
+
+
+def spare(reruns: Reruns) -> list[tuple[str, float]]:
+    """Those that there may be time for, and how much each leaves."""
+    return [(r.name, r.after) for r in reruns.queue if r.after is not None]
 
 
 def test_the_best_are_trained_again_seed_by_seed(plan: Callable[..., Reruns]) -> None:
@@ -82,12 +89,12 @@ def test_the_same_config_is_no_two_finalists(plan: Callable[..., Reruns]) -> Non
     ("trainings", "finalists", "queued", "dropped"),
     [
         (11, 3, 11, []),
-        (10, 3, 10, ["the baselines got 2 of 3 seeds"]),
-        (7, 3, 7, ["the finalists got 2 of 3 seeds", "the baselines got 2 of 3 seeds"]),
-        (6, 3, 6, ["the finalists got 2 of 3 seeds", "the baselines got 1 of 3 seeds"]),
-        (5, 3, 3, ["the finalists got 1 of 3 seeds", "the baselines got 1 of 3 seeds"]),
-        (2, 2, 2, [..., ..., "2 of 3 finalists were trained again"]),
-        (1, 1, 1, [..., ..., "1 of 3 finalists were trained again"]),
+        (10, 3, 10, []),
+        (7, 3, 7, []),
+        (6, 3, 6, []),
+        (5, 3, 3, []),
+        (2, 2, 2, ["2 of 3 finalists were trained again"]),
+        (1, 1, 1, ["1 of 3 finalists were trained again"]),
         (0.9, 0, 0, ["no time for one training of each"]),
         (-1, 0, 0, ["no time for one training of each"]),
     ],
@@ -97,13 +104,74 @@ def test_seeds_are_dropped_before_finalists(
     trainings: float,
     finalists: int,
     queued: int,
-    dropped: list[Any],
+    dropped: list[str],
 ) -> None:
     reruns = plan(trainings * EACH + 1e-6)
-    assert (len(reruns.finalists), len(reruns.queue)) == (finalists, queued)
-    assert len(reruns.dropped) == len(dropped)
-    for said, wanted in zip(reruns.dropped, dropped, strict=True):
-        assert wanted in (said, ...)
+    assert (len(reruns.finalists), len(names(reruns))) == (finalists, queued)
+    assert list(reruns.dropped) == dropped
+
+
+def test_seeds_that_were_dropped_come_last_one_of_every_network_after_the_other(
+    plan: Callable[..., Reruns],
+) -> None:
+    reruns = plan(5 * EACH + 4 * 2.0, workers=1, share=2.0)
+    assert names(reruns) == ["t3@1", "t4@1", "t5@1"]
+    assert [rerun.name for rerun in reruns.queue[3:]] == [name for name, _ in spare(reruns)]
+    # Four trainings are scored anyhow, in 2 s each, and each of these is one more.
+    assert spare(reruns) == [
+        *(("t5@2", 10.0), ("t4@2", 12.0), ("t3@2", 14.0), ("B1@1", 16.0)),
+        *(("t5@3", 18.0), ("t4@3", 20.0), ("t3@3", 22.0), ("B1@2", 24.0)),
+    ]
+    assert spare(plan(1e6)) == []
+
+
+def test_what_is_spare_is_of_the_finalists_that_are_left(plan: Callable[..., Reruns]) -> None:
+    names_ = {name.partition("@")[0] for name, _ in spare(plan(EACH + 1e-6))}
+    assert names_ == {"t5", "B1"}
+
+
+def confirming(study: Study, seconds: float) -> Ledger:
+    """The record of a search, and the plan of its confirmation."""
+    ledger = Ledger(None)
+    for trial in TRIALS[:6]:
+        facts = {"overrides": {}, "config": trial.config, "cost": {}, "planned_epochs": EPOCHS}
+        ledger.start(trial=trial.trial, baseline=trial.baseline, **facts)
+        ledger.end(trial.trial, "completed")
+    planned = plan_reruns(study, TRIALS, 1, seconds, 0.0)
+    ledger.confirm({"event": "plan", **asdict(planned)})
+    return ledger
+
+
+def train_again(ledger: Ledger, name: str, outcome: Outcome) -> None:
+    own = ConfirmLedger(ledger)
+    own.start(trial=name, baseline=False, planned_epochs=1, overrides={}, config={}, cost={})
+    own.end(name, outcome)
+
+
+@pytest.mark.parametrize(
+    ("trainings", "said"),
+    [
+        (11, []),
+        (10, ["the baselines got 2 of 3 seeds"]),
+        (7, ["the finalists got 2 of 3 seeds", "the baselines got 2 of 3 seeds"]),
+        (5, ["the finalists got 1 of 3 seeds", "the baselines got 1 of 3 seeds"]),
+    ],
+)
+def test_seeds_that_there_was_no_time_for_are_told(
+    study: Study, trainings: float, said: list[str]
+) -> None:
+    assert seeds_got(confirming(study, trainings * EACH + 1e-6), 3) == said
+
+
+def test_a_spare_training_counts_when_it_came_to_its_end(study: Study) -> None:
+    ledger = confirming(study, 5 * EACH)
+    baselines = "the baselines got 1 of 3 seeds"
+    train_again(ledger, "t5@2", "completed")
+    train_again(ledger, "t4@2", "interrupted")
+    assert seeds_got(ledger, 3) == ["the finalists got 1 to 2 of 3 seeds", baselines]
+    train_again(ledger, "t3@2", "failed")  # not for want of time
+    ledger.confirmed["t4@2"] = replace(ledger.confirmed["t4@2"], outcome="completed")
+    assert seeds_got(ledger, 3) == ["the finalists got 2 of 3 seeds", baselines]
 
 
 FOLDS = {"confirm.finalists": 1, "confirm.seeds": 2, "confirm.folds": 3}
@@ -124,19 +192,20 @@ def test_folds_are_trained_round_by_round() -> None:
 def test_folds_are_dropped_after_seeds(trainings: float, queued: int, folds: int) -> None:
     study, seconds = load_study("quick.yaml", FOLDS), trainings * EACH + 1e-6
     reruns = plan_reruns(study, TRIALS, 1, seconds, 0.0)
-    assert (len(reruns.queue), reruns.folds) == (queued, folds)
+    assert (len(names(reruns)), reruns.folds) == (queued, folds)
+    assert bool(spare(reruns)) == (folds == 1 and queued > 0)  # a part of a round counts nothing
     assert ("3 folds were left out" in reruns.dropped) == (queued == 1)
 
 
 def test_workers_share_the_trainings(plan: Callable[..., Reruns]) -> None:
-    assert len(plan(6 * EACH + 1e-6, workers=2).queue) == 11  # six after one another
-    assert len(plan(5.9 * EACH, workers=2).queue) == 10
+    assert len(names(plan(6 * EACH + 1e-6, workers=2))) == 11  # six after one another
+    assert len(names(plan(5.9 * EACH, workers=2))) == 10
 
 
 def test_scoring_all_of_them_takes_time_too(plan: Callable[..., Reruns]) -> None:
     seconds = 11 * EACH + 1e-6
-    assert len(plan(seconds, share=2.0).queue) == 10
-    assert len(plan(seconds + 12 * 2.0, share=2.0).queue) == 11  # of 1 s, the baseline's too
+    assert len(names(plan(seconds, share=2.0))) == 10
+    assert len(names(plan(seconds + 12 * 2.0, share=2.0))) == 11  # of 1 s, the baseline's too
 
 
 def test_without_a_trial_there_is_nothing_to_confirm(plan: Callable[..., Reruns]) -> None:
