@@ -81,23 +81,23 @@ def study(facts: dict[str, Any]) -> Iterator[str]:
         f"{' and '.join(facts['data']['subjects']['test'])}."
     )
     yield ""
-    heads = (f"{name}, validation", f"{name}, test", "at its threshold", "cldice, test")
+    heads = (f"{name}, validation", f"{name}, test", "at the search's threshold", "cldice, test")
     yield from _head("", *heads, "parameters", "epochs", "of the published training")
     chosen, networks = facts["confirmed"]["chosen"], facts["confirmed"]["networks"]
-    at = test["threshold"]
-    found = {
-        f"incumbent {chosen}": (chosen, facts["incumbent"], test["incumbent"], at["incumbent"])
-    }
+    # Until format 4 the scores at each network's own threshold stood beside those of the search.
+    own, searched = (test, test["searched"]) if "searched" in test else (test["threshold"], test)
+    scores = own["incumbent"], searched["incumbent"]
+    found = {f"incumbent {chosen}": (chosen, facts["incumbent"], *scores)}
     for key, trial in facts["baselines"].items():
-        scores = test["baselines"][key], at["baselines"][key]
+        scores = own["baselines"][key], searched["baselines"][key]
         found[f"baseline {key}"] = (key, trial, *scores)
-    for label, (key, trial, half, chosen_at) in found.items():
-        if trial is None or half is None:
+    for label, (key, trial, tested, before) in found.items():
+        if trial is None or tested is None:
             yield _row(label, *["none in this time"] * 2, *[""] * 5)
             continue
         confirmed = networks[key]
         validation = _spread(confirmed["mean"], confirmed["low"], confirmed["high"])
-        figures = [_score(half[name]), _score(chosen_at[name]), _score(half["cldice"])]
+        figures = [_score(tested[name]), _score(before[name]), _score(tested["cldice"])]
         size, epochs = f"{trial['parameters']:,}", str(trial["epochs"])
         published = trial["share_of_published"]
         share = "" if published is None else f"{published:.2g}"

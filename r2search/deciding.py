@@ -1,7 +1,7 @@
 """Which network is exported: the one that its confirmation chooses, else the best of the search."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ from r2search.config import Study, TrialConfig
 from r2search.data.folds import folded
 from r2search.data.samples import SampleSet
 from r2search.intervals import Choice, choose, interval, middle
-from r2search.records import AGAIN, TrialOutcome
+from r2search.records import TrialOutcome
 from r2search.scoring import (
     INSIDE,
-    OWN,
     THRESHOLDS,
     Scores,
     View,
@@ -25,8 +24,9 @@ from r2search.scoring import (
     score_network,
 )
 from r2search.selection import incumbent
+from r2search.train.metrics import Metrics
 from r2search.tuning.events import Ledger
-from r2search.tuning.reruns import planned_by, seeds_got
+from r2search.tuning.reruns import left_out
 
 Matrix = NDArray[np.float64]  # (trainings, images)
 
@@ -40,8 +40,11 @@ class Decision:
     networks: dict[str, list[TrialOutcome]]
     # By trial: the one training whose scores are shown as the network's
     shown: dict[str, TrialOutcome]
-    thresholds: dict[str, float]  # by trial, where one was chosen
     confirmed: dict[str, Any] | None  # what summary.json holds under that name
+    # By trial, where one was chosen: from where on its networks see foreground
+    thresholds: dict[str, float] = field(default_factory=dict)
+    # By trial: what the shown training has on the validation images at that threshold
+    validated: dict[str, Metrics] = field(default_factory=dict)
 
     @property
     def chosen(self) -> str:
@@ -75,7 +78,6 @@ class Trainings:
 class _Seen:
     """A training on the validation images."""
 
-    training: TrialOutcome
     scores: Scores
     curves: NDArray[np.float64]  # (I, T), Dice over thresholds
 
@@ -89,8 +91,11 @@ def decide(study: Study, samples: SampleSet, run_dir: Path, ledger: Ledger) -> D
     again = trainings(ledger) if study.confirmation else None
     if again is None:
         return _unconfirmed(study, trials, best, ledger)
-    seen = {one.trial: _look(study, samples, run_dir, one) for one in again.all}
-    return _confirmed(study, again, seen, ledger, best)
+    thresholds = _thresholds(samples, run_dir, ledger, again)
+    seen = {
+        one.trial: _look(samples, run_dir, one, thresholds.get(one.repeats)) for one in again.all
+    }
+    return _confirmed(study, again, thresholds, seen, ledger, best)
 
 
 def trainings(ledger: Ledger) -> Trainings | None:
@@ -141,20 +146,43 @@ def _unconfirmed(
         why = {"chosen": None, "dropped": plan["dropped"]}
         if plan["queue"]:
             why["dropped"] = ["it was cut off before every finalist was trained again"]
-    return Decision(best, {name: [one] for name, one in shown.items()}, shown, {}, why)
+    return Decision(best, {name: [one] for name, one in shown.items()}, shown, why)
 
 
-def _look(study: Study, samples: SampleSet, run_dir: Path, training: TrialOutcome) -> _Seen:
+def _thresholds(
+    samples: SampleSet, run_dir: Path, ledger: Ledger, again: Trainings
+) -> dict[str, float]:
+    """The best one over the trainings of each network, on the study's own validation images.
+
+    Of a network that was tested already it stays; one of several classes has none.
+    """
+    tested = {
+        name: facts.get("views", {}).get(INSIDE, {}) for (name, _), facts in ledger.tested.items()
+    }
+    found = {}
+    for trial, own in again.own.items():
+        if TrialConfig.model_validate(own[0].config).model.classes > 2:
+            continue
+        before = [view["at"] for one in own if "at" in (view := tested.get(one.trial, {}))]
+        looks = [] if before else [_look(samples, run_dir, one, None) for one in own]
+        found[trial] = before[0] if before else best_threshold([each.curves for each in looks])
+    return found
+
+
+def _look(
+    samples: SampleSet, run_dir: Path, training: TrialOutcome, threshold: float | None
+) -> _Seen:
     samples = folded(samples, training.fold)
-    predictor = restore(run_dir, training, samples)
+    predictor = restore(run_dir, training, samples, threshold)
     view = View(predictor.config.inference.threshold)
     views, curves = score_network(predictor, samples.val, {INSIDE: view})
-    return _Seen(training, views[INSIDE], curves)
+    return _Seen(views[INSIDE], curves)
 
 
 def _confirmed(
     study: Study,
     again: Trainings,
+    thresholds: dict[str, float],
     seen: Mapping[str, _Seen],
     ledger: Ledger,
     searched: TrialOutcome,
@@ -171,20 +199,14 @@ def _confirmed(
     networks = again.own
     costs = {trial: ledger.trials[trial].cost.get("flops", 0.0) for trial in networks}
     choice = choose(matrices, costs, goal, ledger.plan["finalists"])
+    values = {name: each.scores.metrics[metric.removeprefix("val/")] for name, each in seen.items()}
     shown = {}
     for trial, own in networks.items():
         by_name = {one.trial: one for one in own}
-        shown[trial] = by_name[middle({n: sign * _value(one, study) for n, one in by_name.items()})]
-    several = TrialConfig.model_validate(shown[choice.chosen].config).model.classes > 2
-    thresholds = {
-        trial: best_threshold([seen[one.trial].curves for one in own])
-        for trial, own in networks.items()
-        if not several
-    }
-    thresholds |= thresholds_before(ledger, shown)
+        shown[trial] = by_name[middle({name: sign * values[name] for name in by_name})]
     best = shown[choice.chosen]
-    values = [_value(one, study) for one in networks.get(searched.trial, ())]
-    dropped = [*ledger.plan["dropped"], *seeds_got(ledger, study.confirm.seeds), *_lost(ledger)]
+    as_searched = [_value(one, study) for one in networks.get(searched.trial, ())]
+    dropped = [*ledger.plan["dropped"], *left_out(ledger, study.confirm.seeds)]
     if again.missing:
         dropped.append(
             "not every network came through all folds, so that the study's split decides"
@@ -194,6 +216,7 @@ def _confirmed(
         networks=networks,
         shown=shown,
         thresholds=thresholds,
+        validated={trial: seen[one.trial].scores.metrics for trial, one in shown.items()},
         confirmed={
             "chosen": choice.chosen,
             "training": best.trial,
@@ -203,31 +226,23 @@ def _confirmed(
             "images": matrices[choice.chosen].shape[1],
             "folds": again.folds,
             "networks": {
-                trial: _describe(trial, again, matrices[trial], choice, study, ledger)
+                trial: _describe(trial, again, matrices[trial], values, choice, study, ledger)
                 for trial in sorted(networks, key=lambda trial: -sign * matrices[trial].mean())
             },
             "dropped": dropped,
-            # What the best of the search lost when it was trained again
+            "thresholds": thresholds,
+            # What the best of the search lost when it was trained again, at the search's threshold
             "searched": {
+                "threshold": searched.config["inference"]["threshold"],
                 "trial": searched.trial,
                 "value": _value(searched, study),
-                "again": float(np.mean(values)) if values else None,
+                "again": float(np.mean(as_searched)) if as_searched else None,
             },
             "threshold": _curve(
                 thresholds.get(choice.chosen), [seen[one.trial] for one in networks[choice.chosen]]
             ),
         },
     )
-
-
-def thresholds_before(ledger: Ledger, shown: Mapping[str, TrialOutcome]) -> dict[str, float]:
-    """The thresholds with which networks were tested already: they stay."""
-    found = {}
-    for (name, _), facts in ledger.tested.items():
-        own = facts.get("views", {}).get(OWN)
-        if own and name.partition(AGAIN)[0] in shown:
-            found[name.partition(AGAIN)[0]] = float(own["at"])
-    return found
 
 
 def _row(round_: Sequence[_Seen], metric: str) -> list[float]:
@@ -248,19 +263,19 @@ def _describe(
     trial: str,
     again: Trainings,
     matrix: Matrix,
+    values: Mapping[str, float],
     choice: Choice,
     study: Study,
     ledger: Ledger,
 ) -> dict[str, Any]:
-    """One network of the confirmation, for summary.json."""
+    """One network of the confirmation, for summary.json; `values`: the objective, by training."""
     mean, low, high = interval(matrix)
     rows = []
     for one in again.of(trial):
         best = one.best(study.metric.name, study.metric.goal)
         assert best is not None
-        seed, value = one.config["seed"], best.metrics[study.metric.name]
-        facts = {"training": one.trial, "seed": seed, "fold": one.fold[0]}
-        rows.append(facts | {"epoch": best.epoch, "value": value})
+        facts = {"training": one.trial, "seed": one.config["seed"], "fold": one.fold[0]}
+        rows.append(facts | {"epoch": best.epoch, "value": values[one.trial]})
     behind = next((asdict(other) for other in choice.others if other.name == trial), None)
     failed = sum(t.failed for t in ledger.confirmed.values() if t.repeats == trial)
     return {
@@ -274,17 +289,6 @@ def _describe(
         "trainings": rows,
         "failed": failed,
     }
-
-
-def _lost(ledger: Ledger) -> list[str]:
-    """What was planned and did not come to its end."""
-    open_ = [
-        name
-        for name in (rerun.name for rerun in planned_by(ledger) if rerun.after is None)
-        if name not in ledger.confirmed
-        or not (ledger.confirmed[name].outcome == "completed" or ledger.confirmed[name].failed)
-    ]
-    return [f"no time was left for {', '.join(open_)}"] if open_ else []
 
 
 def _curve(chosen: float | None, own: Sequence[_Seen]) -> dict[str, Any] | None:

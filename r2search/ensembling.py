@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,14 @@ from r2search.reopening import Ended, reopen
 from r2search.report.card import derived_card
 from r2search.report.screen import say
 from r2search.rundir import hold
-from r2search.scoring import network
+from r2search.scoring import (
+    INSIDE,
+    View,
+    at_threshold,
+    best_threshold,
+    network,
+    score_network,
+)
 from r2search.selection import ranking
 from r2search.train.evaluation import evaluate
 from r2search.train.hardware import apply
@@ -96,6 +104,11 @@ def export_ensemble(ended: Ended, parts: Sequence[Part]) -> dict[str, Any]:
     if len({kind(part.config) for part in parts}) > 1:
         raise Misuse("these networks see other images or classes: they cannot be averaged")
     predictors = [network(part.config, part.weights_path, ended.samples) for part in parts]
+    if (ended.summary["confirmed"] or {}).get("thresholds"):  # as those of the study's networks are
+        whole, views = Ensemble(tuple(predictors)), {INSIDE: View(0.5)}
+        level = best_threshold([score_network(whole, ended.samples.val, views)[1]])
+        parts = [part._replace(config=at_threshold(part.config, level)) for part in parts]
+        predictors = [replace(p, config=at_threshold(p.config, level)) for p in predictors]
     together = Ensemble(tuple(predictors)).snapshot()
     scorer = ImageScorer(ended.samples.val, together.config.inference.threshold)
     metrics, _ = evaluate(together, ended.samples.val, scorer)

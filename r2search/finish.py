@@ -22,8 +22,8 @@ from r2search.report.card import model_card
 from r2search.report.html import write_report
 from r2search.report.pictures import errors, legend_of, overlay, sheet
 from r2search.report.wording import class_names
-from r2search.scoring import restore
-from r2search.summary import account_time, count_trials, summarize_study
+from r2search.scoring import at_threshold, restore
+from r2search.summary import account_time, count_trials, describe_trial, summarize_study
 from r2search.testing import open_test
 from r2search.train.evaluation import evaluate
 from r2search.train.hardware import detect
@@ -80,7 +80,8 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
     if decision is not None:
         refresh("testing")
         test = open_test(study, samples, run_dir, ledger, decision)
-        images, metrics = picture(study, samples, run_dir, decision.best)
+        level = decision.thresholds.get(decision.chosen)
+        images, metrics = picture(study, samples, run_dir, decision.best, level)
     refresh("reporting")
     summary = summarize_study(
         study,
@@ -106,7 +107,8 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
             ),
         },
     )
-    if best is not None:  # those of its epoch stay as they were recorded
+    if decision is not None:  # those of its epoch stay as they are
+        restate(study, summary, decision)
         recorded = summary["incumbent"]["metrics"]
         summary["incumbent"]["metrics"] = {f"val/{k}": v for k, v in metrics.items()} | recorded
     summary["optimism"] = optimism(summary)
@@ -122,16 +124,35 @@ def finish(trained: Trained, refresh: Callable[[str], None]) -> dict[str, Any]:
     return summary
 
 
+def restate(study: Study, summary: dict[str, Any], decision: Decision) -> None:
+    """Of confirmed networks: the training that is shown, and what it has at its own threshold."""
+    for name, metrics in decision.validated.items():
+        row = describe_trial(study, decision.shown[name])
+        assert row is not None
+        config = TrialConfig.model_validate(row["config"])
+        row["config"] = at_threshold(config, decision.thresholds.get(name)).model_dump(mode="json")
+        row["metrics"] = row["metrics"] | {f"val/{key}": value for key, value in metrics.items()}
+        row["value"] = row["metrics"][study.metric.name]
+        if name == decision.chosen:
+            summary["incumbent"] = row
+        if name in summary["baselines"]:
+            summary["baselines"][name] = row
+
+
 def picture(
-    study: Study, samples: SampleSet, run_dir: Path, best: TrialOutcome
+    study: Study,
+    samples: SampleSet,
+    run_dir: Path,
+    best: TrialOutcome,
+    threshold: float | None = None,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """The score of every validation image, best first, and what was drawn of some of them.
 
     What summary.json holds under `images`, and all metrics. The typical one is shown first, then
     the best ones and the worst ones; they lie as PNG sheets (image, mask, prediction, errors) in
-    PICTURES.
+    PICTURES. `threshold`: in place of that of its config.
     """
-    predictor = restore(run_dir, best, samples).snapshot()
+    predictor = restore(run_dir, best, samples, threshold).snapshot()
     config = predictor.config
     metric = study.metric.name.removeprefix("val/")
     scorer = ImageScorer(samples.val, config.inference.threshold)
@@ -211,14 +232,6 @@ def export(trained: Trained, decision: Decision, summary: dict[str, Any], previe
     }
     weights_path = trained.run_dir / CHECKPOINTS / best.trial / WEIGHTS
     export_bundle(trained.run_dir / "bundle", weights_path, facts, model_card(summary), preview)
-
-
-def at_threshold(config: TrialConfig, threshold: float | None) -> TrialConfig:
-    """The same config with another threshold; None leaves it."""
-    if threshold is None:
-        return config
-    inference = config.inference.model_copy(update={"threshold": threshold})
-    return config.model_copy(update={"inference": inference})
 
 
 def optimism(summary: dict[str, Any]) -> float | None:

@@ -16,12 +16,12 @@ from r2search.data.samples import Sample, SampleSet
 from r2search.models.unet import build_model
 from r2search.records import CHECKPOINTS, TrialOutcome
 from r2search.train.hardware import apply, detect, place_model
-from r2search.train.inference import Predictor
+from r2search.train.inference import Ensemble, Predictor
 from r2search.train.metrics import BINS, LOGIT_RANGE, Metrics, Tally, mean_of, score, summarize
 from r2search.weights import WEIGHTS, read_weights
 
-# Views of a split: as the objective is, over whole images, at the network's own threshold
-INSIDE, WHOLE, OWN = "fov", "whole", "threshold"
+# Views of a split: inside the field of view, over whole images, and at the threshold of the search
+INSIDE, WHOLE, SEARCHED = "fov", "whole", "searched"
 BLOCKS = 20  # of images at most: of so many, pseudo-values are computed
 THRESHOLDS = tuple(round(0.02 * step, 2) for step in range(1, 50))
 
@@ -105,7 +105,7 @@ def score_views(
 
 
 def score_network(
-    predictor: Predictor, samples: Sequence[Sample], views: Mapping[str, View]
+    predictor: Predictor | Ensemble, samples: Sequence[Sample], views: Mapping[str, View]
 ) -> tuple[dict[str, Scores], NDArray[np.float64]]:
     """The same of what a network says of a split; it sees every image once."""
     predictor = predictor.snapshot()
@@ -148,9 +148,22 @@ def has_surround(samples: Iterable[Sample]) -> bool:
     return any(not sample.fov.all() for sample in samples)
 
 
-def restore(run_dir: Path, trial: TrialOutcome, samples: SampleSet) -> Predictor:
-    """The network of a trial's best epoch, ready to predict on this machine."""
-    config = TrialConfig.model_validate(trial.config)
+def at_threshold(config: TrialConfig, threshold: float | None) -> TrialConfig:
+    """The same config with another threshold; None leaves it."""
+    if threshold is None:
+        return config
+    inference = config.inference.model_copy(update={"threshold": threshold})
+    return config.model_copy(update={"inference": inference})
+
+
+def restore(
+    run_dir: Path, trial: TrialOutcome, samples: SampleSet, threshold: float | None = None
+) -> Predictor:
+    """The network of a trial's best epoch, ready to predict on this machine.
+
+    `threshold`: in place of that of its config.
+    """
+    config = at_threshold(TrialConfig.model_validate(trial.config), threshold)
     return network(config, run_dir / CHECKPOINTS / trial.trial / WEIGHTS, samples)
 
 

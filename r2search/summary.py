@@ -14,7 +14,7 @@ from r2search.records import TrialOutcome
 from r2search.selection import front
 from r2search.train.metrics import score, summarize
 
-FORMAT = 3  # of summary.json: in 2 the scores under `test` were plain numbers
+FORMAT = 4  # of summary.json: in 3 the scores of confirmed networks were at the search's threshold
 # Every key of the format, in order; one that is not produced yet is null. `signal` is the number
 # of the one that interrupted the study.
 KEYS = (

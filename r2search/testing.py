@@ -15,7 +15,7 @@ from r2search.intervals import interval
 from r2search.records import TrialOutcome
 from r2search.scoring import (
     INSIDE,
-    OWN,
+    SEARCHED,
     WHOLE,
     Scores,
     View,
@@ -42,9 +42,11 @@ def open_test(
     """Score every network of the decision on the test split; None if it is empty.
 
     What summary.json holds under `test`: every metric by `value` (of the training that is shown),
-    and by `mean`, `low` and `high` over its trainings and images. Weights that were scored before
-    keep their scores: a study that goes on opens the split again only for what it found since, and
-    `opened` says how often that was. The scores of every image go into IMAGES.
+    and by `mean`, `low` and `high` over its trainings and images, each network at the threshold
+    that was chosen for it; then `searched` has the scores at that of the search.
+    Weights that were scored before keep their scores: a study that goes on opens the split again
+    only for what it found since, and `opened` says how often that was. The scores of every image go
+    into IMAGES.
     """
     if not samples.test:
         return None
@@ -55,12 +57,12 @@ def open_test(
         found[trial] = {one.trial: ledger.tested[_key(one, study)]["views"] for one in own}
     tables = {
         view: _table(study, decision, found, view, _recorded(observer, {}) if observer else {})
-        for view in (INSIDE, WHOLE, OWN)
+        for view in (INSIDE, WHOLE, SEARCHED)
     }
     return {
         **tables[INSIDE],
         "whole": tables[WHOLE] if tables[WHOLE]["incumbent"] else None,
-        "threshold": {**tables[OWN], "at": decision.thresholds} if decision.thresholds else None,
+        "searched": tables[SEARCHED] if decision.thresholds else None,
         "opened": ledger.openings,
         "images": IMAGES,
     }
@@ -79,14 +81,15 @@ def _score_new(
     for trial, own in decision.networks.items():
         for training in own:
             key, level = _key(training, study), decision.thresholds.get(trial)
-            if "views" in ledger.tested.get(key, {}):
+            if "at" in ledger.tested.get(key, {}).get("views", {}).get(INSIDE, {}):
                 continue
-            predictor = restore(run_dir, training, samples)
-            views = _views(samples, predictor.config.inference.threshold)
+            predictor = restore(run_dir, training, samples, level)
+            at = predictor.config.inference.threshold
+            views = _views(samples, at)
             if level is not None:
-                views[OWN] = View(level, also=ImageScorer(samples.test, level))
+                views[SEARCHED] = View(training.config["inference"]["threshold"])
             scored, _ = score_network(predictor, samples.test, views)
-            recorded = _recorded(scored, {OWN: {"at": level}})
+            recorded = _recorded(scored, {INSIDE: {"at": at}})
             new[key] = {"metrics": scored[INSIDE].metrics, "views": recorded}
             rows += _rows(samples.test, trial, training.config["seed"], scored)
     if not new:
@@ -131,7 +134,7 @@ def _observe(samples: SampleSet) -> dict[str, Scores]:
 
 
 def _views(samples: SampleSet, threshold: float) -> dict[str, View]:
-    """As the objective is, and of whole images where that is something else."""
+    """Inside the field of view, and of whole images where that is something else."""
     views = {INSIDE: View(threshold, also=ImageScorer(samples.test, threshold))}
     if has_surround(samples.test):
         views[WHOLE] = View(threshold, inside=False)

@@ -248,15 +248,15 @@ def test_finalists_are_confirmed_and_one_of_their_trainings_is_exported(
     assert [len(row["trainings"]) for row in found["networks"].values()] == [2, 2, 2]
     assert (best["trial"], best["training"]) == (found["chosen"], found["training"])
     assert (manifest.trial, manifest.config.seed) == (best["trial"], best["seed"])
-    assert manifest.config.inference.threshold == test["threshold"]["at"][best["trial"]]
+    assert manifest.config.inference.threshold == found["thresholds"][best["trial"]]
+    assert best["config"]["inference"]["threshold"] == found["thresholds"][best["trial"]]
     assert best["metrics"].items() <= manifest.metrics.items()
     stored = {k.removeprefix("val/"): v for k, v in best["metrics"].items() if k[:4] == "val/"}
-    half = "--threshold", "0.5"
-    assert evaluate(confirmed, "val", capsys, *half) == repeated(stored)
-    tested = values(test["incumbent"])
-    assert evaluate(confirmed, "test", capsys, *half) == repeated(tested)
-    own = values(test["threshold"]["incumbent"])
-    assert evaluate(confirmed, "test", capsys) == repeated(own)
+    assert evaluate(confirmed, "val", capsys) == repeated(stored)
+    assert evaluate(confirmed, "test", capsys) == repeated(values(test["incumbent"]))
+    searched = values(test["searched"]["incumbent"])
+    found_there = evaluate(confirmed, "test", capsys, "--threshold", "0.5")
+    assert {name: found_there[name] for name in searched} == repeated(searched)
 
 
 def test_a_confirmation_is_shown_while_it_runs_and_afterwards(confirmed: Run) -> None:
@@ -411,7 +411,7 @@ def test_the_network_of_photographs_repeats_its_score(
     real: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     value = real.summary["incumbent"]["value"]
-    found = evaluate(real, "val", capsys, "--threshold", "0.5")
+    found = evaluate(real, "val", capsys)
     assert {"dice_mean": found["dice_mean"]} == repeated({"dice_mean": value})
 
 

@@ -86,7 +86,7 @@ def _scores(summary: dict[str, Any]) -> list[str]:
 
 
 def _about_intervals(summary: dict[str, Any]) -> list[str]:
-    """What the ranges mean, and the scores at the threshold that the bundle predicts with."""
+    """What the ranges mean, and the score at the threshold of the search."""
     if not summary["test"]:
         return []
     lines = [
@@ -94,13 +94,10 @@ def _about_intervals(summary: dict[str, Any]) -> list[str]:
         "in 95 of 100 cases; images count as independent.",
         "",
     ]
-    chosen = part(summary, "test", "threshold", "at").get(summary["incumbent"]["trial"])
-    own = part(summary, "test", "threshold", "incumbent")
-    if chosen and own:
+    if searched := part(summary, "test", "searched", "incumbent"):
         lines += [
-            f"These are at the threshold 0.5, as the objective is. At {chosen:g}, which the "
-            "validation images chose and this bundle predicts with, the test images have "
-            f"dice_mean {between(own['dice_mean'])}.",
+            f"At the threshold of the search, {summary['confirmed']['searched']['threshold']:g}, "
+            f"the test images have dice_mean {between(searched['dice_mean'])}.",
             "",
         ]
     return lines
@@ -167,8 +164,7 @@ def _rule(summary: dict[str, Any]) -> str:
     best = summary["incumbent"]
     if len(by_class(best["metrics"])) > 1:
         return "A pixel is of the likeliest class, background included."
-    chosen = part(summary, "test", "threshold", "at").get(best["trial"])
-    threshold = chosen or best["config"]["inference"]["threshold"]
+    threshold = best["config"]["inference"]["threshold"]
     return f"Foreground is where the probability is {threshold} or more."
 
 

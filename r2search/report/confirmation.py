@@ -29,7 +29,8 @@ def confirmed(summary: Summary) -> Html:
         trainings_of(found, name),
         f"A ring is a training {_varied(found)}; a dot their mean, with the 95 % interval over "
         "images like these and seeds; a cross the value in the search, by which finalists were "
-        "chosen. Networks are compared on the same images, which these intervals do not show.",
+        f"chosen{_at(found)}. Networks are compared on the same images, which these intervals do "
+        "not show.",
     )
     parts = [told, dots, _table(found)]
     if found.get("threshold"):
@@ -38,13 +39,20 @@ def confirmed(summary: Summary) -> Html:
             drawing(
                 "threshold",
                 "Dice on the validation images over the threshold",
-                over_threshold(curve),
+                over_threshold(curve, found["searched"]["threshold"]),
                 f"Mean over images and trainings of {found['chosen']}. The bundle predicts with "
-                f"{curve['chosen']:g}; the search, and every score not said to be otherwise, is at "
-                "0.5.",
+                f"{curve['chosen']:g}, the line; its scores are at it, too. The dots are the "
+                "threshold of the search.",
             )
         )
     return section("Confirmation", *parts)
+
+
+def _at(found: Mapping[str, Any]) -> str:
+    """What sets the search's values apart, where networks have thresholds of their own."""
+    if not found.get("thresholds"):
+        return ""
+    return f", at the threshold {found['searched']['threshold']:g} for all"
 
 
 def _varied(found: Mapping[str, Any]) -> str:
@@ -107,7 +115,7 @@ def trainings_of(found: Mapping[str, Any], name: str) -> go.Figure:
     return figure
 
 
-def over_threshold(curve: Mapping[str, Any]) -> go.Figure:
+def over_threshold(curve: Mapping[str, Any], searched: float) -> go.Figure:
     figure = blank("threshold", "dice", height=270)
     figure.add_scatter(
         x=curve["at"],
@@ -117,7 +125,7 @@ def over_threshold(curve: Mapping[str, Any]) -> go.Figure:
         showlegend=False,
         hovertemplate="%{x}: %{y:.4f}<extra></extra>",
     )
-    for level, dash in ((curve["chosen"], "solid"), (0.5, "dot")):
+    for level, dash in ((curve["chosen"], "solid"), (searched, "dot")):
         figure.add_vline(x=level, line={"color": INK, "width": 1.5, "dash": dash})
     return figure
 

@@ -20,9 +20,9 @@ from r2search.report.wording import (
 )
 
 VIEWS = {
-    "": "{opened}; with 95 % intervals over images like these and seeds",
-    "whole": "over whole images, inside the field of view and outside it",
-    "threshold": "each network at the threshold that its validation images chose",
+    "": "{opened}{own}; with 95 % intervals over images like these and seeds",
+    "whole": "over whole images, inside the field of view and outside it{own}",
+    "searched": "at the threshold of the search",
 }
 
 
@@ -37,11 +37,13 @@ def scores(summary: Summary) -> Html:
     labels = part(summary, "incumbent", "config", "data").get("labels") or ()
     names = class_names(labels, classes=max((len(by_class(row)) for _, row in rows), default=1))
     hint = "A row without a class is the mean over the classes." if len(names) > 1 else ""
-    parts = [tag("h3", "Validation split, by which trials are chosen"), _metrics(rows, names)]
+    own = ", each network at its own threshold" if part(summary, "confirmed", "thresholds") else ""
+    heading = f"Validation split, by which networks are chosen{own}"
+    parts = [tag("h3", heading), _metrics(rows, names)]
     for view, title in VIEWS.items():
         if scores_on_test(summary, view):
             parts += [
-                tag("h3", f"Test split, {title.format(opened=openings(summary))}"),
+                tag("h3", f"Test split, {title.format(opened=openings(summary), own=own)}"),
                 _metrics(scores_on_test(summary, view), names),
             ]
     about = tag("p", hint, class_="quiet") if hint else Html()

@@ -156,6 +156,11 @@ def confirmation(summary: Summary) -> list[str]:
         again += f" on {found['folds']} folds of the subjects"
         mean = f"{mean} over {found['images']} images"
     lines = [f"Confirmed: trained {again}, its mean is {mean}."]
+    if level := part(found, "thresholds").get(found["chosen"]):
+        lines.append(
+            "Every network is scored at the threshold that its validation images chose, "
+            f"{found['chosen']} at {level:g}; the search was at {found['searched']['threshold']:g}."
+        )
     lines += _why(found)
     if dropped:
         lines.append(f"For want of time {dropped}.")
@@ -223,7 +228,8 @@ def scores_on_test(
 ) -> list[tuple[str, dict[str, Mapping[str, Any] | float]]]:
     """Rows of the test split, incumbent first; empty while the split is closed.
 
-    `view`: as the objective is; `whole`, of whole images; `threshold`, each at its own one.
+    `view`: inside the field of view; `whole`, of whole images; `searched`, at the threshold of the
+    search.
     """
     test = part(summary, "test", view) if view else part(summary, "test")
     named = [("incumbent", test.get("incumbent"))]

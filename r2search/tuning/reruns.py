@@ -49,7 +49,7 @@ class Reruns:
     finalists: tuple[str, ...]
     baselines: tuple[str, ...]
     queue: tuple[Rerun, ...]  # first what there is time for, then what there may be time for
-    dropped: tuple[str, ...] = ()  # in words, but for seeds (`seeds_got`)
+    dropped: tuple[str, ...] = ()  # in words, but for seeds (`left_out`)
     folds: int = 1
 
 
@@ -183,12 +183,13 @@ def queue_of(ledger: Ledger) -> list[Rerun]:
     return [rerun for rerun in planned_by(ledger) if rerun.name not in done]
 
 
-def seeds_got(ledger: Ledger, wanted: int) -> list[str]:
-    """In words: which networks got fewer seeds than wanted, as the plan foresaw it."""
+def left_out(ledger: Ledger, wanted: int) -> list[str]:
+    """In words: which networks got fewer seeds than wanted, and what did not come to its end."""
     assert ledger.plan is not None
-    said, own = [], [rerun for rerun in planned_by(ledger) if not rerun.fold[0]]
+    own = [rerun for rerun in planned_by(ledger) if not rerun.fold[0]]
     ended = {t.trial for t in ledger.confirmed.values() if t.outcome == "completed" or t.failed}
     queue = [rerun for rerun in own if rerun.after is None or rerun.name in ended]
+    said = []
     for kind in ("finalists", "baselines"):
         got = [
             sum(rerun.trial == trial for rerun in queue)
@@ -198,4 +199,5 @@ def seeds_got(ledger: Ledger, wanted: int) -> list[str]:
         if got and min(got) < wanted:
             each = f"{min(got)} to {max(got)}" if min(got) < max(got) else f"{min(got)}"
             said.append(f"the {kind} got {each} of {wanted} seeds")
-    return said
+    open_ = [r.name for r in planned_by(ledger) if r.after is None and r.name not in ended]
+    return said + [f"no time was left for {', '.join(open_)}"] * bool(open_)

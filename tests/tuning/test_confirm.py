@@ -13,7 +13,8 @@ from r2search.config import Study
 from r2search.data.samples import SampleSet
 from r2search.deciding import Decision, decide, trainings
 from r2search.models.cost import Rate
-from r2search.scoring import INSIDE, OWN
+from r2search.records import TrialOutcome
+from r2search.scoring import INSIDE, SEARCHED, View, restore, score_network
 from r2search.testing import IMAGES, SHARES, open_test
 from r2search.tuning.budget import Plan, search_seconds
 from r2search.tuning.confirm import RerunSearcher, confirm, confirming_left, is_searched
@@ -162,10 +163,40 @@ def test_a_training_is_chosen_by_the_means_over_seeds(confirmed: Confirmed) -> N
         for t in found["networks"][found["chosen"]]["trainings"]
         if t["training"] == found["training"]
     )
-    best = decision.best.best(METRIC, "maximize")
-    assert best is not None
-    assert own["value"] == best.metrics[METRIC]
-    assert 0 < decision.thresholds[found["chosen"]] < 1
+    assert own["value"] == decision.validated[found["chosen"]]["dice_mean"]
+    searched = confirmed.ledger.trials[found["searched"]["trial"]].best(METRIC, "maximize")
+    assert searched is not None
+    assert found["searched"]["value"] == searched.metrics[METRIC]
+    assert found["searched"]["threshold"] == 0.5
+
+
+def test_networks_are_compared_at_the_thresholds_that_they_would_go_out_with(
+    confirmed: Confirmed,
+) -> None:
+    decision = confirmed.decide()
+    assert decision.confirmed is not None
+    assert decision.thresholds == decision.confirmed["thresholds"]
+    assert set(decision.thresholds) == set(decision.networks)
+    for trial, row in decision.confirmed["networks"].items():
+        level, own = decision.thresholds[trial], decision.networks[trial]
+        seen = [at_levels(confirmed, training, (level, 0.5)) for training in own]
+        values = [told["value"] for told in row["trainings"]]
+        assert values == pytest.approx([at for at, _ in seen], abs=1e-6)
+        assert sum(at for at, _ in seen) >= sum(half for _, half in seen) - 1e-3 * len(seen)
+        assert decision.validated[trial]["dice_mean"] in values
+
+
+def at_levels(
+    confirmed: Confirmed, training: TrialOutcome, levels: tuple[float, float]
+) -> tuple[float, float]:
+    """The objective of a training on the validation images at two thresholds."""
+    predictor = restore(confirmed.folder, training, confirmed.samples)
+    scored = [
+        score_network(predictor, confirmed.samples.val, {INSIDE: View(level)})[0][INSIDE]
+        for level in levels
+    ]
+    first, second = (scores.metrics["dice_mean"] for scores in scored)
+    return first, second
 
 
 def test_a_finalist_without_a_whole_training_leaves_the_study_unconfirmed(
@@ -191,13 +222,14 @@ def test_the_test_split_is_opened_once_for_all_networks(confirmed: Confirmed) ->
     test = open_test(*given, decision)
     assert test is not None
     assert test["opened"] == 1
-    for row in (test["incumbent"], test["baselines"]["steady"], test["threshold"]["incumbent"]):
+    for row in (test["incumbent"], test["baselines"]["steady"], test["searched"]["incumbent"]):
         for name, sure in row.items():
             assert sure["low"] <= sure["mean"] <= sure["high"], name
             if name in SHARES:
                 assert 0 <= sure["low"] <= sure["value"] <= sure["high"] <= 1, name
     assert set(test["finalists"]) == set(confirmed.ledger.plan["finalists"])  # type: ignore[index]
-    assert test["threshold"]["at"] == decision.thresholds
+    kept = [facts["views"][INSIDE]["at"] for facts in confirmed.ledger.tested.values()]
+    assert set(kept) == set(decision.thresholds.values())
     assert test["whole"] is None  # every pixel lies in the field of view
     assert test["second_observer"] is None
     with (confirmed.folder / IMAGES).open() as file:
@@ -211,7 +243,7 @@ def test_the_test_split_is_opened_once_for_all_networks(confirmed: Confirmed) ->
         == (decision.chosen, str(shown.config["seed"]), INSIDE)
     ]
     assert sum(own) / len(own) == pytest.approx(test["incumbent"]["dice_mean"]["value"])
-    assert {row["view"] for row in rows} == {INSIDE, OWN}
+    assert {row["view"] for row in rows} == {INSIDE, SEARCHED}
     # once more: nothing is scored anew
     for folder in (confirmed.folder / "checkpoints").iterdir():
         if folder.name != decision.best.trial:
