@@ -106,11 +106,15 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def evaluate(
-    run: Run, split: str, capsys: pytest.CaptureFixture[str], *options: str
+    run: Run,
+    split: str,
+    capsys: pytest.CaptureFixture[str],
+    *options: str,
+    bundle: str = "bundle",
 ) -> dict[str, float]:
-    """The metrics that `r2search evaluate` prints of the run's bundle."""
+    """The metrics that `r2search evaluate` prints of a bundle of the run."""
     csv = str(run.folder.with_suffix(".csv"))
-    command = ["evaluate", str(run.folder / "bundle"), "--split", split, "-o", csv, *options]
+    command = ["evaluate", str(run.folder / bundle), "--split", split, "-o", csv, *options]
     assert main(command) == 0
     said = capsys.readouterr().out
     assert ("test split was opened before: once" in said) == (split == "test")
@@ -257,6 +261,22 @@ def test_finalists_are_confirmed_and_one_of_their_trainings_is_exported(
     searched = values(test["searched"]["incumbent"])
     found_there = evaluate(confirmed, "test", capsys, "--threshold", "0.5")
     assert {name: found_there[name] for name in searched} == repeated(searched)
+
+
+def test_what_is_made_of_a_confirmed_study_has_a_chosen_threshold_too(
+    confirmed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = confirmed.summary["incumbent"]["config"]["inference"]["threshold"]
+    final = load_bundle(confirmed.folder / "bundle-final").manifest
+    assert final.config.inference.threshold == chosen
+    assert main(["export", str(confirmed.folder), "--ensemble", "2"]) == 0
+    capsys.readouterr()
+    stored = confirmed.summary["ensemble"]["metrics"]
+    own = evaluate(confirmed, "val", capsys, bundle="bundle-ensemble")
+    assert own == repeated({name.removeprefix("val/"): value for name, value in stored.items()})
+    options = "--threshold", "0.5"
+    before = evaluate(confirmed, "val", capsys, *options, bundle="bundle-ensemble")
+    assert own["dice_mean"] >= before["dice_mean"] - 1e-3
 
 
 def test_a_confirmation_is_shown_while_it_runs_and_afterwards(confirmed: Run) -> None:

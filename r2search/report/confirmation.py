@@ -35,11 +35,12 @@ def confirmed(summary: Summary) -> Html:
     parts = [told, dots, _table(found)]
     if found.get("threshold"):
         curve = found["threshold"]
+        searched = found["searched"].get("threshold", 0.5)  # untold until format 4
         parts.append(
             drawing(
                 "threshold",
                 "Dice on the validation images over the threshold",
-                over_threshold(curve, found["searched"]["threshold"]),
+                over_threshold(curve, searched),
                 f"Mean over images and trainings of {found['chosen']}. The bundle predicts with "
                 f"{curve['chosen']:g}, the line; its scores are at it, too. The dots are the "
                 "threshold of the search.",
