@@ -84,12 +84,11 @@ def study(facts: dict[str, Any]) -> Iterator[str]:
     heads = (f"{name}, validation", f"{name}, test", "at the search's threshold", "cldice, test")
     yield from _head("", *heads, "parameters", "epochs", "of the published training")
     chosen, networks = facts["confirmed"]["chosen"], facts["confirmed"]["networks"]
-    # Until format 4 the scores at each network's own threshold stood beside those of the search.
-    own, searched = (test, test["searched"]) if "searched" in test else (test["threshold"], test)
-    scores = own["incumbent"], searched["incumbent"]
+    searched = test["searched"]  # at one threshold for all
+    scores = test["incumbent"], searched["incumbent"]
     found = {f"incumbent {chosen}": (chosen, facts["incumbent"], *scores)}
     for key, trial in facts["baselines"].items():
-        scores = own["baselines"][key], searched["baselines"][key]
+        scores = test["baselines"][key], searched["baselines"][key]
         found[f"baseline {key}"] = (key, trial, *scores)
     for label, (key, trial, tested, before) in found.items():
         if trial is None or tested is None:

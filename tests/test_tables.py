@@ -75,12 +75,6 @@ STUDY = {
         "searched": {"incumbent": AS_SEARCHED, "baselines": {"A": None, "B1": AS_SEARCHED}},
     },
 }
-BEFORE = {
-    "threshold": {"incumbent": SCORES, "baselines": {"A": None, "B1": SCORES}},
-    "incumbent": AS_SEARCHED,
-    "baselines": {"A": None, "B1": AS_SEARCHED},
-    "second_observer": SCORES,
-}
 
 
 def text_of(tmp_path: Path, name: str, facts: dict[str, Any]) -> str:
@@ -140,12 +134,6 @@ def text_of(tmp_path: Path, name: str, facts: dict[str, Any]) -> str:
             STUDY,
             "| second observer | 0.790 | 0.750 (0.700 to 0.800) |  "
             "| 0.700 (0.650 to 0.750) |  |  |  |",
-        ),
-        (  # of format 3
-            "chase_db1.json",
-            STUDY | {"test": BEFORE},
-            "| incumbent t0007 | 0.770 (0.760 to 0.780) | 0.750 (0.700 to 0.800) "
-            "| 0.740 (0.690 to 0.790) | 0.700 (0.650 to 0.750) | 123,456 | 40 |  |",
         ),
         ("scale.json", SCALE, "| 2,000 | 41.2 | 1.23 | 0.81 |"),
     ],
