@@ -83,7 +83,8 @@ def begin(study: Study, samples: SampleSet, workers: int, ledger: Ledger) -> Non
     assert study.confirm is not None
     now = ledger.elapsed()
     seconds = min(search_seconds(study.budget) - now, study.confirm.share * study.budget.time)
-    images = (len(samples.val) + len(samples.test)) / len(samples.val)
+    # The validation images twice: for the threshold, and at it
+    images = (2 * len(samples.val) + len(samples.test)) / len(samples.val)
     planned = plan_reruns(study, list(ledger.trials.values()), workers, seconds, images)
     facts = {"budget": study.budget.model_dump(), "until": now + seconds, **asdict(planned)}
     ledger.confirm({"event": "plan", **facts})
